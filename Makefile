@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench lock clean
+SHELL := bash
+RUN := .venv/bin/
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## .venv with the locked dependencies, and the Spark jars (once; then nothing)
+	@bash infra/setup.sh
+
+demo: setup ## documentation of the installed packages -> curate -> embed -> three searches
+	@$(RUN)embedlake demo
+
+test: setup ## the tests, without the slow ones (a seeded sample of those where CI is set)
+	@$(RUN)python -m pytest $(PYTEST_ARGS)
+
+test-slow: setup ## the slow tests
+	@$(RUN)python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy --strict
+	@$(RUN)ruff check .
+	@$(RUN)ruff format --check .
+	@$(RUN)mypy
+
+format: setup ## apply ruff's fixes and formatting
+	@$(RUN)ruff check --fix .
+	@$(RUN)ruff format .
+
+bench: setup ## one benchmark per stage: rows/s, tokens/s, peak memory (figures: tests/benchmarks/RESULTS.md)
+	@$(RUN)python -m tests.benchmarks
+
+lock: setup ## resolve the dependencies anew, with hashes and without an index address
+	@uv=$$(command -v uv || echo .uv/bin/uv); \
+	$$uv pip compile -q --upgrade --python-version 3.11 --generate-hashes pyproject.toml -o requirements.lock; \
+	$$uv pip compile -q --upgrade --python-version 3.11 --generate-hashes --extra dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the environment and what the demo made
+	@rm -rf .venv .uv embedlake-data

@@ -1,0 +1,246 @@
+"""All tables of the lake: schemas with column docs, partitions, orders, properties. The one place."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform
+from pyiceberg.types import (
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    MapType,
+    NestedField,
+    StringType,
+)
+
+# Properties that the lake keeps on its tables, beside Iceberg's own.
+TOKENIZER_PROPERTY = "embedlake.tokenizer"  # chunks: fingerprint of the tokenizer of `input_ids`
+MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
+
+_COMMON = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+    # Many jobs share a table; Spark and pyiceberg both rebase an append. 4, the default, ran out in tests
+    # of facts.md with six writers, 20 did not.
+    "commit.retry.num-retries": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "100",
+}
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """A table's definition, engine-free.
+
+    Attributes:
+        name: Name within the namespace.
+        doc: What a row is.
+        schema: Iceberg schema, every column documented. Catalogues may renumber field ids on create.
+        partitions: (column, transform, partition field's name), in order.
+        order: Columns that a data file is sorted by, ascending.
+        properties: Table properties at creation.
+    """
+
+    name: str
+    doc: str
+    schema: Schema
+    partitions: tuple[tuple[str, str, str], ...] = ()
+    order: tuple[str, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+
+    def partition_spec(self, buckets: int) -> PartitionSpec:
+        """The Iceberg partition spec, with `bucket` transforms of the given size."""
+        fields = []
+        for number, (column, transform, name) in enumerate(self.partitions):
+            source_id = self.schema.find_field(column).field_id
+            made: Transform[Any, Any] = IdentityTransform()
+            if transform == "bucket":
+                made = BucketTransform(buckets)
+            fields.append(
+                PartitionField(source_id=source_id, field_id=1000 + number, transform=made, name=name)
+            )
+        return PartitionSpec(*fields)
+
+    def sort_order(self) -> SortOrder:
+        """The Iceberg sort order of a file."""
+        return SortOrder(
+            *(
+                SortField(
+                    source_id=self.schema.find_field(column).field_id,
+                    transform=IdentityTransform(),
+                    direction=SortDirection.ASC,
+                    null_order=NullOrder.NULLS_FIRST,
+                )
+                for column in self.order
+            )
+        )
+
+    def table_properties(self) -> dict[str, str]:
+        """Properties at creation: the common ones, the table's own, and its doc."""
+        return _COMMON | {"comment": self.doc} | self.properties
+
+
+def _schema(*columns: tuple[str, IcebergType, bool, str]) -> Schema:
+    return Schema(
+        *(
+            NestedField(field_id=number, name=name, field_type=type_, required=required, doc=doc)
+            for number, (name, type_, required, doc) in enumerate(columns, start=1)
+        )
+    )
+
+
+_STRING, _INT = StringType(), IntegerType()
+
+CHUNKS = TableSpec(
+    name="chunks",
+    doc="One row per chunk of a kept document, tokenised. A data file is a unit of embedding work.",
+    schema=_schema(
+        (
+            "chunk_id",
+            _STRING,
+            True,
+            "Hash of doc_id, ordinal, text and tokenizer: unchanged text keeps its id",
+        ),
+        ("doc_id", _STRING, True, "The document, as the corpus names it"),
+        ("source", _STRING, True, "The part of the corpus that the document comes from"),
+        ("ordinal", _INT, True, "Position of the chunk in its document, from 0"),
+        (
+            "text",
+            _STRING,
+            True,
+            "The chunk's text: characters char_start to char_end of the normalised document",
+        ),
+        ("text_hash", _STRING, True, "128-bit BLAKE2b of the chunk's text: equal text embeds equally"),
+        ("char_start", _INT, True, "First character, in Unicode code points of the normalised document"),
+        ("char_end", _INT, True, "One past the last character"),
+        (
+            "input_ids",
+            ListType(101, _INT, element_required=True),
+            True,
+            "Token ids of the text alone, without prefix and special tokens",
+        ),
+        ("n_tokens", _INT, True, "Length of input_ids"),
+        (
+            "metadata",
+            MapType(102, _STRING, 103, _STRING, value_required=False),
+            False,
+            "The document's further columns, as strings",
+        ),
+    ),
+    partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
+    # Sorted by length, a unit's batches hold rows of one length: little padding.
+    order=("n_tokens",),
+    properties={
+        "write.distribution-mode": "hash",
+        "write.metadata.metrics.column.text": "none",
+        "write.metadata.metrics.column.input_ids.element": "none",
+    },
+)
+
+DOCUMENTS = TableSpec(
+    name="documents",
+    doc="The ledger: one row per document ever given, with what became of it.",
+    schema=_schema(
+        (
+            "doc_id",
+            _STRING,
+            True,
+            "The document; for a record without an id, its file and row; for an unreadable file, the file",
+        ),
+        ("source", _STRING, True, "The part of the corpus that the document comes from"),
+        (
+            "text_hash",
+            _STRING,
+            True,
+            "128-bit BLAKE2b of the normalised text; of the raw record where it was rejected",
+        ),
+        ("outcome", _STRING, True, "kept, duplicate or rejected"),
+        ("n_chars", _INT, True, "Length of the normalised text in Unicode code points"),
+    ),
+    partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
+    properties={"write.distribution-mode": "hash"},
+)
+
+DUPLICATES = TableSpec(
+    name="duplicates",
+    doc="One row per removed document, with the kept one that stands for it.",
+    schema=_schema(
+        ("doc_id", _STRING, True, "The removed document"),
+        ("source", _STRING, True, "The part of the corpus that it comes from"),
+        ("kept_doc_id", _STRING, True, "A document that is kept"),
+        ("kind", _STRING, True, "exact or near"),
+        ("similarity", DoubleType(), True, "Verified Jaccard similarity over shingles; 1.0 where exact"),
+    ),
+    partitions=(("source", "identity", "source"),),
+    properties={"write.distribution-mode": "hash"},
+)
+
+REJECTS = TableSpec(
+    name="rejects",
+    doc="One row per thing that could not be used, with its reason and what is needed to try it again.",
+    schema=_schema(
+        ("key", _STRING, True, "What was rejected: a file, a document's id, or model and chunk_id"),
+        ("stage", _STRING, True, "read (a file), curate (a document) or embed (a chunk)"),
+        ("source", _STRING, True, "The part of the corpus that it comes from"),
+        ("reason", _STRING, True, "A short fixed word: empty_text, corrupt_file, duplicate_id, …"),
+        ("detail", _STRING, False, "What exactly was wrong"),
+        ("excerpt", _STRING, False, "The first characters of the text"),
+        (
+            "payload",
+            _STRING,
+            False,
+            "JSON with what a replay needs: the file and row, or the chunk and model",
+        ),
+    ),
+    partitions=(("stage", "identity", "stage"),),
+    properties={"write.distribution-mode": "hash"},
+)
+
+EMBEDDINGS = TableSpec(
+    name="embeddings",
+    doc="One row per chunk and model: the full-dimension vector, normalised. Smaller ones are slices of it.",
+    schema=_schema(
+        ("chunk_id", _STRING, True, "The chunk"),
+        (
+            "model",
+            _STRING,
+            True,
+            "The model's key, name@fingerprint; its dimension is in the table's properties",
+        ),
+        ("doc_id", _STRING, True, "The chunk's document"),
+        ("source", _STRING, True, "The part of the corpus that the document comes from"),
+        (
+            "embedding",
+            ListType(101, FloatType(), element_required=True),
+            True,
+            "float32, full dimension, L2 norm 1: slice and renormalise for a smaller dimension",
+        ),
+        (
+            "unit",
+            _STRING,
+            True,
+            "The unit of work that wrote the row: one value a file, so that statistics tell what is done",
+        ),
+    ),
+    partitions=(
+        ("model", "identity", "model"),
+        ("source", "identity", "source"),
+        ("doc_id", "bucket", "doc_bucket"),
+    ),
+    properties={
+        # facts.md: 50,000 x 768 float32 as zstd-1 + byte-stream split is 2,601 bytes a vector and the
+        # fastest to write and to read; a dictionary and statistics of the vector column are of no use.
+        "write.metadata.metrics.column.embedding.element": "none",
+        "write.metadata.metrics.column.unit": "full",
+        "write.metadata.metrics.column.chunk_id": "none",
+    },
+)
+
+TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS)
+BY_NAME = {table.name: table for table in TABLES}
