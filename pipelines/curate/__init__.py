@@ -1,0 +1,1 @@
+"""Corpus to chunks, on Spark: read, normalise, reject with a reason, deduplicate, chunk."""

@@ -3,7 +3,8 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table, TableProperties
@@ -15,6 +16,14 @@ from pipelines.redact import redact
 
 _ATTEMPTS = 60  # with waits of up to 2 s: two minutes of others' commits
 
+
+class HeldPaths(Protocol):
+    """Tells the paths of a table's live data files; a `LiveFiles[str]` is one."""
+
+    def of(self, table: Table) -> Iterator[str]:
+        """The paths, as `table` was last read."""
+
+
 # What is still to be appended, asked anew before every attempt.
 StillMissing = Callable[[Table, Sequence[WrittenFile]], Sequence[WrittenFile]]
 
@@ -24,7 +33,7 @@ def append_files(
     files: Sequence[WrittenFile],
     properties: Mapping[str, str],
     still_missing: StillMissing | None = None,
-    live: LiveFiles[str] | None = None,
+    live: HeldPaths | None = None,
 ) -> list[WrittenFile]:
     """Appends `files` in one atomic snapshot.
 
@@ -50,13 +59,13 @@ def append_files(
     twice = [path for path, count in Counter(file.path for file in files).items() if count > 1]
     if twice:
         raise CommitError(f"the data file {redact(twice[0])} is given twice")
-    live = live or LiveFiles(lambda file: file.file_path)
+    held_paths: HeldPaths = live or LiveFiles(lambda file: file.file_path)
     landed: set[str] = set()
     for attempt in range(_ATTEMPTS):
         table.refresh()
         if any(file.spec_id != table.spec().spec_id for file in files):
             raise CommitError("data files were written for another partition spec", "Run again")
-        held = set(live.of(table))
+        held = set(held_paths.of(table))
         wanted: Sequence[WrittenFile] = [file for file in files if file.path not in held]
         if still_missing is not None and wanted:
             wanted = still_missing(table, wanted)

@@ -130,3 +130,27 @@ class LakeConfig(Config):
         if self.warehouse:
             return self.warehouse if "://" in self.warehouse else f"file://{Path(self.warehouse).absolute()}"
         return f"file://{self.root / 'warehouse'}" if self.root else None
+
+
+class SparkConfig(Config):
+    """How Spark is run.
+
+    Attributes:
+        master: `local[*]` in this process, or a cluster's address; None leaves it to spark-submit.
+        driver_memory: Heap of the driver, which in local mode does all the work.
+        jars: `local` puts the jars that `make setup` fetched on the class path; `provided` means that the
+            image or spark-submit has them.
+        shuffle_partitions: None is twice the cores in local mode, else Spark's default.
+        conf: Further Spark settings, passed on as they are. Not for secrets.
+    """
+
+    master: str | None = "local[*]"
+    driver_memory: str = "2g"
+    jars: Literal["local", "provided"] = "local"
+    shuffle_partitions: int | None = None
+    conf: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the executors are threads of this process."""
+        return self.master is not None and self.master.startswith("local")

@@ -91,33 +91,37 @@ def jar_paths() -> list[Path]:
     return [jars_dir() / jar.file_name for jar in pinned_jars()]
 
 
-def fetch() -> list[Path]:
+def fetch(jars: Sequence[Jar] | None = None) -> list[Path]:
     """Fetches the jars that `jars_dir()` lacks, or has with another sum than the pinned one.
 
     Safe to kill and to run twice at once: a jar gets its name only when it is whole and its sum is right.
 
+    Args:
+        jars: Which; all the pinned ones unless given.
+
     Returns:
-        The path of every pinned jar.
+        The path of each.
 
     Raises:
         EnvironmentFault: There is no Java, the repository cannot be reached, a file differs from its pinned
             sum, or the folder cannot be written.
     """
+    wanted = pinned_jars() if jars is None else jars
     try:
-        if not all(_is_pinned(jar) for jar in pinned_jars()):
+        if not all(_is_pinned(jar) for jar in wanted):
             jars_dir().mkdir(parents=True, exist_ok=True)
             with (jars_dir() / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # freed by the kernel, also when the holder is killed
                 for left_by_a_kill in jars_dir().glob("fetch-*"):
                     shutil.rmtree(left_by_a_kill)
                 # Asked again: who held the lock may have fetched them.
-                _fetch_locked([jar for jar in pinned_jars() if not _is_pinned(jar)])
+                _fetch_locked([jar for jar in wanted if not _is_pinned(jar)])
     except OSError as error:
         raise EnvironmentFault(
             f"cannot write the jars into {jars_dir()}: {error.strerror or error}",
             "Free some space, or set XDG_CACHE_HOME to a folder that can be written",
         ) from error
-    return jar_paths()
+    return [jars_dir() / jar.file_name for jar in wanted]
 
 
 def ivy_module(jars: Sequence[Jar]) -> str:

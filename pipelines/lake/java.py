@@ -43,8 +43,8 @@ def find_java_home() -> Path:
     if named and _serves(_probe(Path(named) / "bin" / "java", _SPARK_OPTION)):
         return Path(named)
     for java in _javas_on_path():
-        found = _probe(java, _SPARK_OPTION)
-        if found and _serves(found):
+        found = _probe(java)  # it may be a wrapper: what counts is the home behind it
+        if found and _serves(_probe(found.home / "bin" / "java", _SPARK_OPTION)):
             return found.home
     return _packaged_home()
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestContent
+from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 
 T = TypeVar("T")
@@ -16,25 +16,28 @@ class LiveFiles(Generic[T]):
 
     Attributes:
         extract: What to keep of a data file; keep little, a table may have millions.
+        content: Which manifests to read: those of data files, or those of delete files.
     """
 
-    def __init__(self, extract: Callable[[DataFile], T]) -> None:
+    def __init__(
+        self, extract: Callable[[DataFile], T], content: ManifestContent = ManifestContent.DATA
+    ) -> None:
         self.extract = extract
+        self.content = content
         self._manifests: dict[str, tuple[T, ...]] = {}
 
     def of(self, table: Table) -> Iterator[T]:
-        """The extract of every live data file of the table's current snapshot, as `table` was last read."""
+        """The extract of every live file of the table's current snapshot, as `table` was last read."""
         snapshot = table.current_snapshot()
         seen: dict[str, tuple[T, ...]] = {}
         for manifest in snapshot.manifests(table.io) if snapshot else ():
-            if manifest.content != ManifestContent.DATA:
+            if manifest.content != self.content:
                 continue
             kept = self._manifests.get(manifest.manifest_path)
             if kept is None:
                 kept = tuple(
                     self.extract(entry.data_file)
                     for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-                    if entry.data_file.content == DataFileContent.DATA
                 )
             seen[manifest.manifest_path] = kept
             yield from kept

@@ -1,0 +1,1 @@
+"""What runs around the library: set-up, images, charts and local services. Not part of the wheel."""

@@ -1,0 +1,200 @@
+"""The `embedlake` command. Each command parses its options and hands over to the job's module."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from jobs.guard import guarded
+from jobs.settings import Settings, load_settings
+
+# option -> whether it takes a value
+_GLOBAL = {"--profile": True, "--lake": True, "--set": True, "--debug": False}
+_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug (see embedlake --help)."
+
+
+class _GlobalsAnywhere(TyperGroup):
+    """Lets the global options stand before or after the command's name."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Moves the global options to the front, where click expects them."""
+        front: list[str] = []
+        rest: list[str] = []
+        words = iter(args)
+        for word in words:
+            name, equals, _ = word.partition("=")
+            if word == "--":
+                rest += [word, *words]
+            elif name in _GLOBAL:
+                front.append(word)
+                if _GLOBAL[name] and not equals:
+                    front += [value for value in [next(words, None)] if value is not None]
+            else:
+                rest.append(word)
+        return super().parse_args(ctx, front + rest)
+
+
+app = typer.Typer(
+    cls=_GlobalsAnywhere,
+    name="embedlake",
+    help="From a corpus to versioned, searchable Matryoshka embeddings in an Iceberg lakehouse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Model = Annotated[str | None, typer.Option("--model", help="A name in conf/models, or a YAML file.")]
+
+
+class Job:
+    """What the global options say; settings are loaded by the command, with its own options."""
+
+    def __init__(self, profile: str, lake: Path | None, assignments: list[str], debug: bool) -> None:
+        self.profile, self.lake, self.assignments, self.debug = profile, lake, assignments, debug
+
+    def settings(self, **options: Any) -> Settings:
+        """The settings, with the command's options by dotted name (`__` for the dot)."""
+        named = {key.replace("__", "."): value for key, value in options.items()}
+        return load_settings(self.profile, self.lake, self.assignments, options=named)
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    profile: Annotated[
+        str,
+        typer.Option(envvar="EMBEDLAKE_PROFILE", help="local, s3, cluster (conf/profiles), or a YAML file."),
+    ] = "local",
+    lake: Annotated[
+        Path | None, typer.Option(envvar="EMBEDLAKE_LAKE", help="Folder of a local lake.", show_default=False)
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="A setting; may be repeated. EMBEDLAKE_A__B=C is the same."),
+    ] = None,
+    debug: Annotated[
+        bool, typer.Option(envvar="EMBEDLAKE_DEBUG", help="Print tracebacks and the libraries' logs.")
+    ] = False,
+) -> None:
+    """Options that every command takes."""
+    context.obj = Job(profile, lake, assignments or [], debug)
+
+
+def main() -> None:
+    """The entry point of the `embedlake` command."""
+    app()
+
+
+@app.command(epilog=_EPILOG)
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check this machine and the lake; say how to mend what is missing."""
+    from jobs.doctor import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings()
+        with guarded(job.debug, settings.lake):
+            raise SystemExit(run(settings, Console(), as_json))
+
+
+@app.command(epilog=_EPILOG)
+def curate(
+    context: typer.Context,
+    inputs: Annotated[
+        list[str], typer.Argument(help="Folders, files or s3:// URIs; Iceberg tables as iceberg:namespace.table.")
+    ],
+    model: Model = None,
+    format: Annotated[
+        str | None, typer.Option(help="parquet, jsonl or text; by the files' endings if not given.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the document's id (doc_id).")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of its text (text).")] = None,
+    source_column: Annotated[str | None, typer.Option(help="Column of its source (source).")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Source of documents that name none (the input's name).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a corpus, normalise, reject, deduplicate, chunk and tokenise it into the lake."""
+    from jobs.curate import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(
+            model=model,
+            curate__format=format,
+            curate__columns__id=id_column,
+            curate__columns__text=text_column,
+            curate__columns__source=source_column,
+            curate__source=source,
+        )
+        with guarded(job.debug, settings.lake):
+            run(settings, inputs, as_json)
+
+
+@app.command(epilog=_EPILOG)
+def embed(context: typer.Context, model: Model = None, as_json: AsJson = False) -> None:
+    """Embed the chunks that the model has not embedded yet."""
+    from jobs.embed import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model)
+        with guarded(job.debug, settings.lake):
+            run(settings, as_json)
+
+
+@app.command(epilog=_EPILOG)
+def search(
+    context: typer.Context,
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many chunks.")] = 10,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Dimension to compare in; the model's full one if not given.")
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the chunks nearest to a query, exactly."""
+    from jobs.search import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model)
+        with guarded(job.debug, settings.lake):
+            run(settings, query, k, dim, source, as_json)
+
+
+@app.command(epilog=_EPILOG)
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Count what the lake holds and what is pending, and check that every row is accounted for."""
+    from jobs.status import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings()
+        with guarded(job.debug, settings.lake):
+            run(settings, as_json)
+
+
+@app.command(epilog=_EPILOG)
+def demo(
+    context: typer.Context,
+    documents: Annotated[int, typer.Option(min=100, help="About how many documents.")] = 4000,
+) -> None:
+    """The documentation of the installed packages: curate, embed, status and three searches."""
+    from jobs.demo import run
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        run(job.profile, job.lake, job.assignments, documents)
+
+
+if __name__ == "__main__":
+    main()

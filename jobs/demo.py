@@ -1,0 +1,56 @@
+"""The demo: the documentation of the installed packages, through the very commands that a user types."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+
+from rich.console import Console
+
+from jobs.demo_corpus import write_demo_corpus
+
+_QUERIES = (
+    "how do I remove duplicate rows from a table",
+    "read a file from an S3 bucket",
+    "stop training a neural network when the validation loss no longer improves",
+)
+
+
+def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: int) -> None:
+    """Writes the corpus, then curate, embed, status and three searches, each printed before it is run.
+
+    Raises:
+        SystemExit: With the exit code of the first command that fails.
+    """
+    console = Console()
+    started = monotonic()
+    place = lake or Path("embedlake-data")
+    corpus = place / "demo-corpus"
+    console.print("embedlake demo: the documentation of the installed packages, made searchable\n")
+    written = write_demo_corpus(corpus, documents)
+    console.print(
+        f"{written.count:,} docstrings of {len(written.sources)} packages in {corpus} "
+        f"({written.exact_twins:,} exact and {written.near_twins:,} near twins among them)"
+    )
+    options = ["--profile", profile] if profile != "local" else []
+    options += ["--lake", str(place)] if profile == "local" else []
+    options += [word for assignment in assignments for word in ("--set", assignment)]
+    commands = [["curate", str(corpus)], ["embed"], ["status"]]
+    commands += [["search", query, "--top", "3"] for query in _QUERIES]
+    for command in commands:
+        _run(console, [*command, *options])
+    console.print(f"\ndone in {monotonic() - started:.0f} s. Now ask it yourself:")
+    line = shlex.join(["embedlake", "search", "your question", "--dim", "128", *options])
+    console.print(f"  {line}", highlight=False, soft_wrap=True)
+
+
+def _run(console: Console, words: list[str]) -> None:
+    console.print(f"\n[bold]$ {shlex.join(['embedlake', *words])}[/]", highlight=False, soft_wrap=True)
+    sys.stdout.flush()
+    width = {"COLUMNS": str(console.width)}
+    done = subprocess.run([sys.executable, "-m", "jobs.cli", *words], env={**os.environ, **width}, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)

@@ -1,0 +1,29 @@
+"""The embed job."""
+
+import json
+from dataclasses import asdict
+
+from rich.console import Console
+
+from jobs.console import ConsoleProgress
+from jobs.settings import Settings
+from pipelines.embed.run import EmbedReport
+from pipelines.embed.run import embed as embed_chunks
+from pipelines.encoder.conf import load_model_conf
+from pipelines.lake import Lake
+
+
+def run(settings: Settings, as_json: bool) -> None:
+    """Embeds the pending chunks and prints how many, and how fast."""
+    progress = ConsoleProgress(Console(stderr=True))
+    model = load_model_conf(settings.model)
+    lake = Lake.open(settings.lake)
+    report = embed_chunks(lake, model, settings.embed, settings.ray, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))  # noqa: T201 - for programs
+    else:
+        Console().print(summary(report), highlight=False, soft_wrap=True)
+
+
+def summary(report: EmbedReport) -> str:
+    """The report in a line or two."""

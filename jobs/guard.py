@@ -1,0 +1,83 @@
+"""How a job ends: one line for a fault, an exit code, and no secret in either."""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from pipelines.errors import ConfigError, EmbedlakeError, InputError
+from pipelines.lake.config import LakeConfig
+from pipelines.lake.faults import explain
+from pipelines.redact import RedactingFilter, redact
+
+EXIT_FAULT, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which takes the same way out as Ctrl-C."""
+
+
+@contextmanager
+def guarded(debug: bool, lake: LakeConfig | None = None) -> Iterator[None]:
+    """Runs a job's body; whatever it raises becomes one line on stderr and an exit code.
+
+    Args:
+        debug: Print the traceback too.
+        lake: Tells what a fault of the catalogue or object store is about.
+
+    Raises:
+        SystemExit: 1 for a fault, 2 for a wrong setting or input, 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    quiet_logs(debug)
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except _Terminated:
+        _say("stopped: what was committed is kept; run the same command to go on")
+        _leave(EXIT_TERMINATED, debug)
+    except KeyboardInterrupt:
+        _say("interrupted: what was committed is kept; run the same command to go on")
+        _leave(EXIT_INTERRUPTED, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_FAULT) from None
+    except Exception as error:
+        known = error if isinstance(error, EmbedlakeError) else _explained(error, lake)
+        if known is not None:
+            _say(f"error: {known}")
+            _leave(EXIT_USAGE if isinstance(known, ConfigError | InputError) else EXIT_FAULT, debug)
+        first = next((line for line in str(error).splitlines() if line.strip()), "no message")
+        _say(f"error: unexpected {type(error).__name__}: {first.strip()[:300]}. Run again with --debug for more")
+        _leave(EXIT_FAULT, debug)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def quiet_logs(debug: bool) -> None:
+    """Only errors of libraries reach the terminal, without credentials; with `debug`, all from INFO up."""
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(RedactingFilter())
+
+
+def _explained(error: Exception, lake: LakeConfig | None) -> EmbedlakeError | None:
+    return None if lake is None else explain(error, lake)
+
+
+def _say(line: str) -> None:
+    print(redact(" ".join(line.split())), file=sys.stderr)  # noqa: T201 - the job's last word, rich or not
+
+
+def _leave(code: int, debug: bool) -> None:
+    if debug:
+        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+    raise SystemExit(code) from None
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    del signum, frame
+    raise _Terminated

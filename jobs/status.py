@@ -1,0 +1,70 @@
+"""The status job: what the lake holds, and whether every row is accounted for."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.settings import Settings
+from pipelines.embed.status import model_counts
+from pipelines.lake import Lake
+from pipelines.lake.counts import document_counts
+
+
+def run(settings: Settings, as_json: bool) -> None:
+    """Prints the counts; those of documents and those of each model come from different tables."""
+    lake = Lake.open(settings.lake)
+    counts = status_of(lake)
+    if as_json:
+        print(json.dumps(counts))  # noqa: T201 - for programs
+    else:
+        _print(counts, Console())
+
+
+def status_of(lake: Lake) -> dict[str, Any]:
+    """Counts of the lake; `balanced` tells that nothing was lost or doubled.
+
+    documents = kept + duplicates + rejects, and for each model chunks = rows + pending + rejects. Each number
+    is counted by itself; none is derived from the others.
+    """
+    documents = document_counts(lake)
+    models = model_counts(lake)
+    balanced = documents.documents == documents.kept + documents.duplicates + documents.rejects and all(
+        documents.chunks == model.rows + model.pending + model.rejects for model in models.values()
+    )
+    return {
+        "documents": documents.documents,
+        "kept": documents.kept,
+        "duplicates": documents.duplicates,
+        "rejects": documents.rejects,
+        "chunks": documents.chunks,
+        "embeddings": {
+            key: {"rows": model.rows, "pending": model.pending, "rejects": model.rejects}
+            for key, model in models.items()
+        },
+        "balanced": balanced,
+    }
+
+
+def _print(counts: dict[str, Any], console: Console) -> None:
+    table = Table(title="documents", title_justify="left")
+    for name in ("documents", "kept", "duplicates", "rejects", "chunks"):
+        table.add_column(name, justify="right")
+    table.add_row(*(f"{counts[name]:,}" for name in ("documents", "kept", "duplicates", "rejects", "chunks")))
+    console.print(table)
+    models = Table(title="embeddings", title_justify="left")
+    models.add_column("model")
+    for name in ("rows", "pending", "rejects"):
+        models.add_column(name, justify="right")
+    for key, model in counts["embeddings"].items():
+        models.add_row(key, *(f"{model[name]:,}" for name in ("rows", "pending", "rejects")))
+    if counts["embeddings"]:
+        console.print(models)
+    else:
+        console.print("no embeddings yet: run 'embedlake embed'")
+    console.print(
+        "balanced: every document and chunk is accounted for"
+        if counts["balanced"]
+        else "[bold red]not balanced[/]: rows are missing or doubled, or a job is writing right now"
+    )

@@ -1,0 +1,59 @@
+"""Settings of the embed stage and of the Ray that runs it."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipelines.config import Config
+
+
+class EmbedConfig(Config):
+    """How chunks become embeddings. None of it changes a vector, except `device` where precision is `auto`.
+
+    Attributes:
+        device: What the encoders run on; `auto` is `cuda` where Ray has GPUs, else `cpu`.
+        actors: Encoders at work, each with a copy of the model; None is one per GPU, or one without GPUs. A
+            cluster of CPU machines wants this set, to about one per machine.
+        gpus_per_actor: Share of a GPU that an encoder takes; below 1, several share one.
+        threads: CPU threads of an encoder's forward pass; None is the machine's cores shared by its actors.
+        batch_tokens: Most tokens of one forward pass, padding included.
+        commit_seconds: A finished unit waits at most so long for its commit.
+        commit_units: So many finished units are committed at once; None leaves it to `commit_seconds`.
+        units_ahead: Units that wait at each encoder while it works on one. More hide slow storage, and cost
+            object store memory: a unit of 10,000 chunks of 200 tokens is 8 MB before and, at 768 dimensions,
+            31 MB after its encoder.
+        label_selector: Labels of the Ray nodes that may run encoders, such as
+            `{"ray.io/accelerator-type": "H100"}`; None is any node.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: int | None = Field(default=None, ge=1)
+    gpus_per_actor: float = Field(default=1.0, gt=0)
+    threads: int | None = Field(default=None, ge=1)
+    batch_tokens: int = Field(default=4096, ge=1)
+    commit_seconds: float = Field(default=60.0, gt=0)
+    commit_units: int | None = Field(default=None, ge=1)
+    units_ahead: int = Field(default=1, ge=0)
+    label_selector: dict[str, str] | None = None
+
+
+class RayConfig(Config):
+    """The Ray that runs the stage. Where this process has one already, that one is used and left running.
+
+    Attributes:
+        address: Of a running cluster, `auto` for the one that this machine belongs to; None starts one of its
+            own on this machine and ends it afterwards.
+        num_cpus: CPUs of the one it starts; None is what the machine has.
+        object_store_memory: Bytes of shared memory of the one it starts; None is Ray's choice, 30 % of
+            memory.
+        temp_dir: Where the one it starts keeps sockets and logs; None is `/tmp/ray`. Keep it short: the path
+            of a socket has at most 107 bytes.
+        runtime_env: Ray runtime environment of the workers, for a cluster whose image lacks this package.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = Field(default=None, ge=1)
+    object_store_memory: int | None = Field(default=None, ge=80 * 2**20)
+    temp_dir: Path | None = None
+    runtime_env: dict[str, Any] | None = None

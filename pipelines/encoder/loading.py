@@ -1,0 +1,137 @@
+"""A checkpoint's folder to a transformers model that is known to be whole."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel
+from transformers.utils import logging as _logging
+
+from pipelines.encoder.checkpoint import (
+    check_loaded,
+    key_mapping,
+    native_nomic_config,
+    read_config,
+    weight_names,
+)
+from pipelines.encoder.conf import CONFIG_FILE, WEIGHTS_FILE, ModelConf, RopeConf
+from pipelines.encoder.fingerprint import Precision
+from pipelines.encoder.rope import LengthRope
+from pipelines.errors import ModelError
+
+_ATTENTION = "sdpa"
+
+
+def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any:
+    """The encoder of a checkpoint in evaluation mode, without heads, on the CPU.
+
+    No code from the checkpoint is run and no pickle is read.
+
+    Args:
+        conf: What the model must turn out to be.
+        folder: Holds config.json and model.safetensors.
+        precision: Of the weights and the forward pass.
+
+    Returns:
+        A transformers model whose output has `last_hidden_state`, [B, L, conf.dimension].
+
+    Raises:
+        ModelError: The checkpoint cannot be read, misses weights, or has another dimension, other rotary
+            positions or a smaller length than the configuration says.
+    """
+    try:
+        config = _load_config(folder)
+        _check_config(conf, config)
+        if conf.rope:
+            # Plain RoPE while transformers builds the model; LengthRope replaces it below.
+            config.rope_parameters = {"rope_type": "default", "rope_theta": conf.rope.rope_theta}
+        with _quiet():
+            model, info = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=getattr(torch, precision),
+                attn_implementation=_ATTENTION,
+                key_mapping=key_mapping(config.model_type, weight_names(folder / WEIGHTS_FILE)),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except ModelError:
+        raise
+    except (
+        Exception
+    ) as error:  # transformers and safetensors raise OSError, ValueError, RuntimeError and their own
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"the checkpoint in {folder} cannot be loaded: {reason}",
+            "Its config.json and model.safetensors must belong together, and transformers must know its model_type",
+        ) from error
+    check_loaded(info["missing_keys"], info["unexpected_keys"], folder)
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # a head that mean pooling has no use for
+    if conf.rope:
+        model.rotary_emb = LengthRope(config.head_dim, conf.rope)
+    return model.eval()
+
+
+def _load_config(folder: Path) -> Any:
+    raw = read_config(folder / CONFIG_FILE)
+    if raw["model_type"] == "nomic_bert":
+        return AutoConfig.for_model(**native_nomic_config(raw))
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def _check_config(conf: ModelConf, config: Any) -> None:
+    """Refuses a checkpoint that is not what the model's YAML says, before its weights are read."""
+    if config.hidden_size != conf.dimension:
+        raise ModelError(
+            f"the checkpoint of '{conf.name}' has dimension {config.hidden_size}, its YAML says {conf.dimension}",
+            "Correct dimension and dimensions in the model's YAML",
+        )
+    trained = getattr(config, "rope_parameters", None)
+    if conf.rope is None:
+        if trained is not None:
+            raise ModelError(
+                f"'{conf.name}' has rotary positions", "Describe them under rope in the model's YAML"
+            )
+        if conf.max_tokens > config.max_position_embeddings:
+            raise ModelError(
+                f"max_tokens of '{conf.name}' is {conf.max_tokens}, but the model has a table of "
+                f"{config.max_position_embeddings} positions",
+                f"Set max_tokens to {config.max_position_embeddings} or less",
+            )
+    else:
+        _check_rope(conf.name, conf.rope, config, trained)
+
+
+def _check_rope(name: str, rope: RopeConf, config: Any, trained: Any) -> None:
+    # Only nomic_bert is known to call its rotary embedding as LengthRope answers.
+    if config.model_type != "nomic_bert":
+        raise ModelError(
+            f"'{name}' is a {config.model_type}, whose rotary positions are not known here",
+            "Remove rope from the model's YAML, or use a nomic_bert checkpoint",
+        )
+    if float(trained["rope_theta"]) != rope.rope_theta:
+        raise ModelError(
+            f"the checkpoint of '{name}' was trained with rope_theta {trained['rope_theta']}, its YAML says "
+            f"{rope.rope_theta}",
+            "Correct rope_theta in the model's YAML",
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and load report out of an actor's log; errors say it in one line."""
+    logging: Any = _logging  # its functions carry no types
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,30 @@
+"""Row filters that prune partitions and files, in words that mypy understands."""
+
+from collections.abc import Iterable
+
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, In, StartsWith
+
+# pyiceberg 0.12 declares these as pydantic models with aliased fields, so the constructors that it documents
+# look wrong to mypy: the one place to say so.
+
+
+def equals(column: str, value: str) -> BooleanExpression:
+    """Rows whose column is the value."""
+    return EqualTo(column, value)  # type: ignore[call-arg, arg-type]
+
+
+def starts_with(column: str, prefix: str) -> BooleanExpression:
+    """Rows whose column starts with the prefix."""
+    return StartsWith(column, prefix)  # type: ignore[call-arg, arg-type]
+
+
+def is_one_of(column: str, values: Iterable[str]) -> BooleanExpression:
+    """Rows whose column is one of the values."""
+    return In(column, set(values))  # type: ignore[call-arg, arg-type]
+
+
+def all_of(first: BooleanExpression, *others: BooleanExpression) -> BooleanExpression:
+    """Rows that match every filter."""
+    for other in others:
+        first = And(first, other)
+    return first

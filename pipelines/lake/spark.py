@@ -1,0 +1,115 @@
+"""The Spark session of a lake. Only Spark stages import this module."""
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.sql import SparkSession
+
+from pipelines.errors import EnvironmentFault
+from pipelines.lake.config import SparkConfig
+from pipelines.lake.faults import explained
+from pipelines.lake.jars import jar_paths
+from pipelines.lake.java import find_java_home
+from pipelines.lake.lake import Lake
+
+_LOG_CONF = Path(__file__).with_name("log4j2.properties")
+
+
+class SparkJobError(Exception):
+    """A failed Spark job, with the JVM's words."""
+
+
+@contextlib.contextmanager
+def spark_session(lake: Lake, config: SparkConfig) -> Iterator[SparkSession]:
+    """A session whose catalogue is the lake's; the running one is used, and left running, where there is one.
+
+    Raises:
+        EnvironmentFault: No Java, no jars, or Spark does not start.
+    """
+    running = SparkSession.getActiveSession()
+    spark = running or _start(lake, config)
+    # A session of its own: another lake's settings of an earlier run must not be in this one.
+    session = spark.newSession() if running else spark
+    for key, value in (lake.spark_conf() | lake.spark_secrets()).items():
+        if key.startswith("spark.sql.catalog."):
+            session.conf.set(key, value)
+    try:
+        with explained(lake.config):
+            try:
+                yield session
+            except Py4JJavaError as error:
+                # Its text lives in the JVM: taken now, while there is one.
+                raise SparkJobError(str(error)) from None
+    finally:
+        if not running:
+            stop(spark)
+
+
+def stop(spark: SparkSession) -> None:
+    """Ends the session and its JVM, whose heap would else stay until this process ends."""
+    gateway = SparkContext._gateway
+    process = getattr(gateway, "proc", None)
+    with contextlib.suppress(Exception):
+        spark.stop()
+    if gateway is not None:
+        gateway.shutdown()
+        SparkContext._gateway = None
+        SparkContext._jvm = None
+    if process is not None:
+        process.stdin.close()  # the JVM's sign that its parent is done
+        try:
+            process.wait(timeout=20)
+        except Exception:
+            os.killpg(process.pid, signal.SIGKILL) if os.getpgid(
+                process.pid
+            ) == process.pid else process.kill()
+
+
+def _start(lake: Lake, config: SparkConfig) -> SparkSession:
+    log = Path(tempfile.gettempdir()) / f"embedlake-spark-{os.getpid()}.log"
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # Rows are documents, up to many MB each: the byte bound (64 MiB) is the one that counts.
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1000",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=file:{_LOG_CONF} -Dembedlake.log={log}",
+    }
+    if config.is_local:
+        os.environ["JAVA_HOME"] = str(find_java_home())
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # else the workers take another Python
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one worker a core already
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+        settings |= {
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.memory": config.driver_memory,
+            "spark.sql.shuffle.partitions": str(2 * cores),
+        }
+    if config.shuffle_partitions is not None:
+        settings["spark.sql.shuffle.partitions"] = str(config.shuffle_partitions)
+    if config.jars == "local":
+        settings["spark.jars"] = ",".join(str(path) for path in jar_paths())
+    builder = SparkSession.Builder().appName("embedlake")
+    if config.master:
+        builder = builder.master(config.master)
+    for key, value in (settings | lake.spark_conf() | config.conf).items():
+        builder = builder.config(key, value)
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EnvironmentFault(
+            f"Spark does not start ({reason})", f"'embedlake doctor' tells what is missing; the log is {log}"
+        ) from error
+    spark.sparkContext.setLogLevel("WARN")
+    return spark
