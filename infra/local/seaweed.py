@@ -6,6 +6,7 @@
 import argparse
 import contextlib
 import http.client
+import json
 import os
 import secrets
 import shlex
@@ -27,7 +28,7 @@ from pipelines.errors import EmbedlakeError, EnvironmentFault
 REGION = "us-east-1"
 _SERVICES = ("s3", "iceberg", "master", "filer", "volume", "admin")
 _POLL_SECONDS = 0.05
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 5.0  # what it stores is as safe after a kill
 
 
 class SeaweedServer:
@@ -197,22 +198,31 @@ class SeaweedServer:
             time.sleep(_POLL_SECONDS)
 
     def _answers(self) -> bool:
-        """Whether all services are up, both buckets are made and the credentials are this server's."""
+        """Whether all services are up, the buckets and stored volumes there, and the credentials its own."""
         filer = self._ports["filer"]
         return (
-            _status(self._ports["s3"], "/healthz") == 200
-            and _status(filer, f"/buckets/{self.bucket}/") == 200
-            and _status(filer, f"/buckets/{self.table_bucket}/") == 200
+            _request(self._ports["s3"], "/healthz") is not None
+            and _request(filer, f"/buckets/{self.bucket}/") is not None
+            and _request(filer, f"/buckets/{self.table_bucket}/") is not None
+            and self._has_registered_volumes()
             and self._gives_token()
         )
 
+    def _has_registered_volumes(self) -> bool:
+        # After a restart the master can take ten seconds to hear of the volumes; until then S3 answers 500.
+        stored = _request(self._ports["volume"], "/status")
+        known = _request(self._ports["master"], "/dir/status")
+        if stored is None or known is None:
+            return False
+        topology = json.loads(known)["Topology"]
+        racks = [rack for center in topology["DataCenters"] or [] for rack in center["Racks"]]
+        registered = sum(node["Volumes"] for rack in racks for node in rack["DataNodes"])
+        return bool(topology["Max"] > 0 and registered == len(json.loads(stored)["Volumes"] or []))
+
     def _gives_token(self) -> bool:
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self.access_key,
-            "client_secret": self.secret_key,
-        }
-        return _status(self._ports["iceberg"], "/v1/oauth/tokens", urlencode(form)) == 200
+        user = {"client_id": self.access_key, "client_secret": self.secret_key}
+        form = urlencode({"grant_type": "client_credentials"} | user)
+        return _request(self._ports["iceberg"], "/v1/oauth/tokens", form) is not None
 
     def _last_lines(self, count: int = 5) -> str:
         lines = self.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -232,12 +242,14 @@ def export_lines(values: dict[str, str]) -> str:
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
 
 
-def _status(port: int, path: str, form: str | None = None) -> int | None:
+def _request(port: int, path: str, form: str | None = None) -> bytes | None:
+    """The body of a GET (of a POST where there is a form); None unless it is answered with 200."""
     connection = http.client.HTTPConnection(HOST, port, timeout=5)
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
     try:
         connection.request("POST" if form else "GET", path, form, headers)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.read() if response.status == 200 else None
     except (OSError, http.client.HTTPException):
         return None
     finally:

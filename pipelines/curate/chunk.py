@@ -96,21 +96,21 @@ def chunk_document(text: str, tokenizer: Tokenizer, config: ChunkConfig, overhea
     # A tokenizer that looks beyond words may spell a slice with a token or two more.
     limit = config.max_tokens - overhead - (0 if tokenizer.composable else 2)
     held = _Tokens.none()
-    start = read = ordinal = 0
+    start = done = read = ordinal = 0  # `done`: the last chunk's end, after `start` where chunks overlap
     for tokens, is_last in _windows(text, tokenizer):
         held = held.joined(tokens.tokens)
         read = tokens.end
         # Until the end is seen, enough stays in hand for a last chunk that is not too short.
         while len(held) > limit and (is_last or len(held) >= 2 * limit):
-            count = _cut(text, held, start, limit, config.min_tokens)
+            count = _cut(text, held, done, limit, config.min_tokens)
             while True:
                 end = int(held.starts[count])
                 ids = _ids(text[start:end], held, count, tokenizer)
                 if len(ids) <= limit or count == 1:
                     break
-                count = _shorter(held, count, start)
+                count = _shorter(held, count, done)
             yield Chunk(ordinal, start, end, ids)
-            ordinal += 1
+            ordinal, done = ordinal + 1, end
             if held.word[count]:
                 kept = count - _overlap(held, count, config.overlap_tokens)
                 start, held = int(held.starts[kept]), held.after(kept)
@@ -160,30 +160,30 @@ def _window_end(text: str, start: int, end: int) -> tuple[int, bool]:
     return end, False
 
 
-def _cut(text: str, held: _Tokens, start: int, limit: int, min_tokens: int) -> int:
-    """How many of the held tokens the next chunk takes; at least 1, at most `limit`."""
+def _cut(text: str, held: _Tokens, done: int, limit: int, min_tokens: int) -> int:
+    """How many of the held tokens the next chunk takes; at most `limit`, and beyond `done` characters."""
     most = limit
     if len(held) - most < min_tokens:
         most = max(1, len(held) - min_tokens)
     least = max(1, most // 2)
     first, last = int(held.starts[least]), int(held.starts[most])
     # From one token earlier, so that the break before the first candidate is seen too.
-    begin = max(start, int(held.starts[least - 1]))
+    begin = max(done, int(held.starts[least - 1]))
     for pattern in _BREAKS:
         ends = [match.end() for match in pattern.finditer(text, begin, last)]
         for end in reversed(ends):
             count = int(np.searchsorted(held.starts, end, side="left"))
-            if end >= first and least <= count <= most and held.word[count]:
+            if end >= first and held.starts[count] > done and least <= count <= most and held.word[count]:
                 return count
     words = np.flatnonzero(held.word[1 : most + 1])
-    if len(words) and held.starts[words[-1] + 1] > start:
+    if len(words) and held.starts[words[-1] + 1] > done:
         return int(words[-1]) + 1
-    return _shorter(held, most + 1, start)  # a word longer than a chunk is cut inside
+    return _shorter(held, most + 1, done)  # a word longer than a chunk is cut inside
 
 
-def _shorter(held: _Tokens, count: int, start: int) -> int:
+def _shorter(held: _Tokens, count: int, done: int) -> int:
     """The largest smaller count whose chunk ends between two characters; 1 where there is none."""
-    edges = (np.diff(held.starts[:count]) > 0) & (held.starts[1:count] > start)
+    edges = (np.diff(held.starts[:count]) > 0) & (held.starts[1:count] > done)
     places = np.flatnonzero(edges)
     return int(places[-1]) + 1 if len(places) else 1
 

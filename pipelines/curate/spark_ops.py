@@ -1,6 +1,6 @@
 """The two places where Spark calls Python: reading splits, and chunking documents. Arrow in, Arrow out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake.config import LakeConfig
 
-Batches = Iterator[pa.RecordBatch]
+Batches = Iterable[pa.RecordBatch]
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -60,7 +60,7 @@ def split_reader(
 
 
 def table_reader(columns: ColumnsConfig, source: str) -> Callable[[Batches], Batches]:
-    """A function over batches of a table's rows, with Iceberg's `_file` and `_pos`, that yields their records."""
+    """A function over batches of a table's rows, with Iceberg's `_file` and `_pos`; yields their records."""
     apart = {columns.id, columns.text, columns.source, "_file", "_pos"}
 
     def read(batches: Batches) -> Batches:

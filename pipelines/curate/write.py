@@ -67,7 +67,9 @@ def forget_file_rejects(spark: SparkSession, lake: Lake, uris: Sequence[str]) ->
     if not uris:
         return
     rejects, documents = lake.spark_identifier("rejects"), lake.spark_identifier("documents")
-    files = spark.createDataFrame([(uri, uri, "read") for uri in uris], "key string, doc_id string, stage string")
+    files = spark.createDataFrame(
+        [(uri, uri, "read") for uri in uris], "key string, doc_id string, stage string"
+    )
     files.mergeInto(rejects, _equal(files, rejects, "stage", "key")).whenMatched().delete().merge()
     files.mergeInto(documents, _equal(files, documents, "doc_id")).whenMatched().delete().merge()
 

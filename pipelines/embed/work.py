@@ -27,17 +27,19 @@ class Job:
         lake: Where the tables are; each process opens them for itself.
         conf: The model.
         model: Its identity, with the precision resolved by the driver for all.
+        run_id: Of this run, in the snapshots that it makes.
         batch_tokens: Most tokens of one forward pass, padding included.
     """
 
     lake: LakeConfig
     conf: ModelConf
     model: ModelIdentity
+    run_id: str
     batch_tokens: int
 
     def table(self, name: str) -> Table:
-        """A table, opened once a process: good for reading and writing files, too old to commit to."""
-        return _table(self.lake.model_dump_json(), name)
+        """A table as the process first saw it in this run: for reading and writing files, not for commits."""
+        return _table(self.lake.model_dump_json(), name, self.run_id)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def one(value: Any) -> np.ndarray[Any, np.dtype[np.object_]]:
 
 
 @lru_cache(maxsize=8)
-def _table(lake_json: str, name: str) -> Table:
+def _table(lake_json: str, name: str, run_id: str) -> Table:
+    # By run too: Ray lends a process to the next run, whose model an older copy does not know.
     return Lake.open(LakeConfig.model_validate_json(lake_json)).table(name)
 
 

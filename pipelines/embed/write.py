@@ -56,7 +56,7 @@ def _write_rows(job: Job, unit: UnitRows, partition: Partition) -> WrittenFile:
     if written.partition != (job.model.key, *partition):
         table.io.delete(written.path)
         raise CommitError(
-            f"{unit.unit.file.path} is in partition {partition}, the embeddings of its rows in {written.partition}"
+            f"{unit.unit.file.path} is in partition {partition}, its embeddings in {written.partition}"
         )
     return written
 

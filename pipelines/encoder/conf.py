@@ -221,6 +221,6 @@ def _hub_folder(hub: str, revision: str) -> Path:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"model '{hub}' at {revision[:12]} is neither in the cache nor could it be fetched: {reason}",
-            f"Where there is internet run `hf download {hub} --revision {revision}` and carry over HF_HOME, or "
-            "set path to a folder with the files",
+            f"Where there is internet run `hf download {hub} --revision {revision}` and carry over HF_HOME, "
+            "or set path to a folder with the files",
         ) from error

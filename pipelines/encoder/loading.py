@@ -67,7 +67,7 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"the checkpoint in {folder} cannot be loaded: {reason}",
-            "Its config.json and model.safetensors must belong together, and transformers must know its model_type",
+            "config.json and model.safetensors must belong together and be of a type known to transformers",
         ) from error
     check_loaded(info["missing_keys"], info["unexpected_keys"], folder)
     if getattr(model, "pooler", None) is not None:
@@ -88,35 +88,39 @@ def _check_config(conf: ModelConf, config: Any) -> None:
     """Refuses a checkpoint that is not what the model's YAML says, before its weights are read."""
     if config.hidden_size != conf.dimension:
         raise ModelError(
-            f"the checkpoint of '{conf.name}' has dimension {config.hidden_size}, its YAML says {conf.dimension}",
+            f"the checkpoint of '{conf.name}' has dimension {config.hidden_size}, its YAML says "
+            f"{conf.dimension}",
             "Correct dimension and dimensions in the model's YAML",
         )
-    trained = getattr(config, "rope_parameters", None)
-    if conf.rope is None:
-        if trained is not None:
-            raise ModelError(
-                f"'{conf.name}' has rotary positions", "Describe them under rope in the model's YAML"
-            )
-        if conf.max_tokens > config.max_position_embeddings:
-            raise ModelError(
-                f"max_tokens of '{conf.name}' is {conf.max_tokens}, but the model has a table of "
-                f"{config.max_position_embeddings} positions",
-                f"Set max_tokens to {config.max_position_embeddings} or less",
-            )
-    else:
-        _check_rope(conf.name, conf.rope, config, trained)
+    if conf.rope is not None:
+        _check_rope(conf.name, conf.rope, config)
+        return
+    # A length-dependent RoPE of transformers remembers its longest row, and so mixes rows up.
+    own_rope = str(getattr(config, "rope_parameters", None))
+    if config.model_type == "nomic_bert" or "dynamic" in own_rope or "longrope" in own_rope:
+        raise ModelError(
+            f"'{conf.name}' is a {config.model_type} with rotary positions that its YAML does not describe",
+            "Add rope to the model's YAML, as in conf/models/nomic-embed-text-v1.5.yaml",
+        )
+    if conf.max_tokens > config.max_position_embeddings:
+        raise ModelError(
+            f"max_tokens of '{conf.name}' is {conf.max_tokens}, but the model knows "
+            f"{config.max_position_embeddings} positions",
+            f"Set max_tokens to {config.max_position_embeddings} or less",
+        )
 
 
-def _check_rope(name: str, rope: RopeConf, config: Any, trained: Any) -> None:
+def _check_rope(name: str, rope: RopeConf, config: Any) -> None:
     # Only nomic_bert is known to call its rotary embedding as LengthRope answers.
     if config.model_type != "nomic_bert":
         raise ModelError(
-            f"'{name}' is a {config.model_type}, whose rotary positions are not known here",
+            f"'{name}' is a {config.model_type}; rope is implemented for nomic_bert only",
             "Remove rope from the model's YAML, or use a nomic_bert checkpoint",
         )
-    if float(trained["rope_theta"]) != rope.rope_theta:
+    trained = float(config.rope_parameters["rope_theta"])
+    if trained != rope.rope_theta:
         raise ModelError(
-            f"the checkpoint of '{name}' was trained with rope_theta {trained['rope_theta']}, its YAML says "
+            f"the checkpoint of '{name}' was trained with rope_theta {trained}, its YAML says "
             f"{rope.rope_theta}",
             "Correct rope_theta in the model's YAML",
         )

@@ -10,8 +10,8 @@ from pipelines.errors import ModelError
 def slice_renormalise(x_BD: npt.NDArray[np.floating], dim: int) -> npt.NDArray[np.float32]:
     """The first `dim` coordinates of each row, divided by their L2 norm.
 
-    Exact for rows that were themselves divided by a norm before: scaling a row does not change the direction of
-    its slice, so full vectors are enough to derive every smaller dimension (arXiv 2205.13147).
+    Exact for rows that were themselves divided by a norm before: scaling a row does not change the direction
+    of its slice, so full vectors are enough to derive every smaller dimension (arXiv 2205.13147).
 
     Args:
         x_BD: Vectors, a row each, of any float type.

@@ -32,8 +32,8 @@ class Tokenizer:
         fingerprint: 64 hex digits; equal on every machine for files that give every text the same ids.
         vocab_size: Number of ids; every id is below it.
         composable: Whether a text cut before a word's first token has the ids of its two parts in a row. True
-            of the BERT family (BertNormalizer, BertPreTokenizer, WordPiece), where no word depends on what lies
-            beyond its boundaries. Where it is False, rows must be encoded from their text.
+            of the BERT family (BertNormalizer, BertPreTokenizer, WordPiece), where no word depends on what
+            lies beyond its boundaries. Where it is False, rows must be encoded from their text.
     """
 
     def __init__(self, tokenizer_json: str) -> None:

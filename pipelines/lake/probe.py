@@ -29,7 +29,8 @@ def probe_storage(lake: Lake) -> str:
             root = lake.config.warehouse_uri or lake.catalog.properties.get("warehouse", "")
             if "://" not in root:
                 raise StorageError(
-                    "the catalogue does not say where its tables' files go", "Set lake.warehouse, or curate first"
+                    "the catalogue does not say where its tables' files go",
+                    "Set lake.warehouse, or curate first",
                 )
             io = load_file_io(lake.catalog.properties, root)
         path = f"{root.rstrip('/')}/.embedlake-probe-{uuid4().hex}"

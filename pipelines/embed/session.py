@@ -1,0 +1,124 @@
+"""One Ray for a run: one already connected, a cluster's, or one that is started here and ended afterwards."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipelines.embed.config import RayConfig
+from pipelines.embed.shape import Resources
+from pipelines.errors import EnvironmentFault
+from pipelines.redact import redact
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray would run every worker through `uv run`, resolving the environment anew, if uv started us.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Else a warning on CPU machines, that a later release will not hide GPUs from CPU tasks.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The core prints to our stderr otherwise, such as an "error" about each actor's large arguments.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
+
+def load_ray() -> Any:
+    """The module `ray`, in the environment that it should start in. Seconds, the first time."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    return importlib.import_module("ray")
+
+
+class RaySession:
+    """Connects when first needed; a context manager that ends what it began and nothing else.
+
+    Attributes:
+        config: Where to connect, or what to start.
+    """
+
+    def __init__(self, config: RayConfig) -> None:
+        self.config = config
+        self._started = False
+
+    def start(self) -> None:
+        """Connects, once; does nothing where this process has a Ray already.
+
+        Raises:
+            EnvironmentFault: The cluster does not answer, or no Ray can be started here.
+        """
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import ray  # seconds to import, and not needed where nothing is pending
+
+        if ray.is_initialized():
+            return
+        common = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "runtime_env": self.config.runtime_env,
+        }
+        try:
+            if self.config.address:
+                ray.init(address=self.config.address, **common)
+            else:
+                ray.init(
+                    address="local",  # never one that happens to run on this machine
+                    num_cpus=self.config.num_cpus,
+                    object_store_memory=self.config.object_store_memory,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=str(self.config.temp_dir) if self.config.temp_dir else None,
+                    **common,
+                )
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            reason = redact(" ".join(str(error).split())[:300])
+            where = f"the Ray cluster at {self.config.address}" if self.config.address else "a local Ray"
+            raise EnvironmentFault(
+                f"cannot use {where}: {reason}",
+                "Check ray.address" if self.config.address else "Check memory, and ray.temp_dir for space",
+            ) from error
+        self._started = True
+
+    def resources(self) -> Resources:
+        """What the connected Ray has."""
+        self.start()
+        ray = load_ray()
+        total = ray.cluster_resources()
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), max(nodes, default=1.0))
+
+    def has_gpu(self) -> bool:
+        """Whether encoders would find a GPU; starts no Ray for it where this machine alone is asked."""
+        if self.config.address or is_connected():
+            self.start()
+            return self.resources().gpus > 0
+        return bool(local_gpus())
+
+    def close(self) -> None:
+        """Ends the Ray that `start` began, or leaves the cluster."""
+        if self._started:
+            load_ray().shutdown()
+            self._started = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_connected() -> bool:
+    """Whether this process has a Ray, without importing one."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def local_gpus(devices: Path = Path("/dev")) -> list[str]:
+    """NVIDIA devices that this process may use, without torch or a driver call."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1", "NoDevFiles"):
+        return []
+    return sorted(device.name for device in devices.glob("nvidia[0-9]*"))

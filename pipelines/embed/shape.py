@@ -1,0 +1,79 @@
+"""How many encoders, with what: decided from what the machines have. Pure."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.embed.config import EmbedConfig
+from pipelines.errors import EnvironmentFault
+
+# Logical CPUs that a reading or a writing task takes: it waits for storage more than it computes.
+IO_CPUS = 0.25
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What Ray has.
+
+    Attributes:
+        cpus: Logical CPUs of all nodes.
+        gpus: GPUs of all nodes.
+        node_cpus: Logical CPUs of the largest node.
+    """
+
+    cpus: float
+    gpus: float
+    node_cpus: float
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The pool of encoders and what feeds it.
+
+    Attributes:
+        device: What encoders run on.
+        actors: Encoders.
+        cpus: Logical CPUs that Ray reserves for one.
+        gpus: GPUs for one; 0 on CPUs.
+        threads: Of one encoder's forward pass; None leaves it to torch.
+        readers: Reading tasks at a time.
+        writers: Writing tasks at a time.
+    """
+
+    device: Literal["cpu", "cuda"]
+    actors: int
+    cpus: float
+    gpus: float
+    threads: int | None
+    readers: int
+    writers: int
+
+
+def shape(config: EmbedConfig, device: Literal["cpu", "cuda"], resources: Resources) -> Shape:
+    """The shape of a run.
+
+    Raises:
+        EnvironmentFault: GPUs are wanted, Ray has none, and no number of actors says to wait for some.
+    """
+    if device == "cuda":
+        if config.actors is None and resources.gpus < config.gpus_per_actor:
+            raise EnvironmentFault(
+                f"an encoder wants {config.gpus_per_actor:g} GPU and Ray has {resources.gpus:g}",
+                "Set embed.actors to wait for a cluster that grows, or embed.device to cpu",
+            )
+        actors = config.actors or math.floor(resources.gpus / config.gpus_per_actor)
+        cpus = min(1.0, _share(resources, actors))
+        # Twice as many readers: one must not wait for storage while another encodes.
+        return Shape("cuda", actors, cpus, config.gpus_per_actor, config.threads, 2 * actors, actors)
+    actors = config.actors or 1
+    on_one_node = math.ceil(actors * resources.node_cpus / max(resources.cpus, 1.0))
+    threads = config.threads or max(1, math.floor(resources.node_cpus / on_one_node))
+    return Shape("cpu", actors, min(float(threads), _share(resources, actors)), 0.0, threads, actors, actors)
+
+
+def _share(resources: Resources, actors: int) -> float:
+    """CPUs that Ray can reserve for each encoder and still run a reader and a writer."""
+    on_one_node = math.ceil(actors * resources.node_cpus / max(resources.cpus, 1.0))
+    share = (resources.node_cpus - 2 * IO_CPUS) / on_one_node
+    # Ray takes whole CPUs above one.
+    return float(math.floor(share)) if share >= 1 else math.floor(share * 100) / 100
