@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -13,13 +12,14 @@ from jobs.settings import Settings, load_settings
 
 # option -> whether it takes a value
 _GLOBAL = {"--profile": True, "--lake": True, "--set": True, "--debug": False}
-_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug (see embedlake --help)."
+_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug (embedlake --help)."
 
 
 class _GlobalsAnywhere(TyperGroup):
     """Lets the global options stand before or after the command's name."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    # typer does not export the click that it carries, whose Context this is
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
         """Moves the global options to the front, where click expects them."""
         front: list[str] = []
         rest: list[str] = []
@@ -75,7 +75,9 @@ def root(
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="A.B=C", help="A setting; may be repeated. EMBEDLAKE_A__B=C is the same."),
+        typer.Option(
+            "--set", metavar="A.B=C", help="A setting; may be repeated. EMBEDLAKE_A__B=C is the same."
+        ),
     ] = None,
     debug: Annotated[
         bool, typer.Option(envvar="EMBEDLAKE_DEBUG", help="Print tracebacks and the libraries' logs.")
@@ -106,7 +108,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 def curate(
     context: typer.Context,
     inputs: Annotated[
-        list[str], typer.Argument(help="Folders, files or s3:// URIs; Iceberg tables as iceberg:namespace.table.")
+        list[str],
+        typer.Argument(help="Folders, files or s3:// URIs; Iceberg tables as iceberg:namespace.table."),
     ],
     model: Model = None,
     format: Annotated[

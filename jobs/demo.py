@@ -51,6 +51,8 @@ def _run(console: Console, words: list[str]) -> None:
     console.print(f"\n[bold]$ {shlex.join(['embedlake', *words])}[/]", highlight=False, soft_wrap=True)
     sys.stdout.flush()
     width = {"COLUMNS": str(console.width)}
-    done = subprocess.run([sys.executable, "-m", "jobs.cli", *words], env={**os.environ, **width}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *words], env={**os.environ, **width}, check=False
+    )
     if done.returncode:
         raise SystemExit(done.returncode)

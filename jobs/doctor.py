@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.settings import Settings
+from pipelines.embed.session import RaySession
 from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake
 from pipelines.lake.jars import jar_paths
@@ -71,7 +72,7 @@ def _checks(settings: Settings) -> list[tuple[str, Callable[[], Check]]]:
         ("disk", lambda: _disk(settings)),
         ("catalogue", lambda: _catalogue(settings)),
         ("object store", lambda: _store(settings)),
-        ("ray", _ray),
+        ("ray", lambda: _ray(settings)),
         ("accelerator", _accelerator),
     ]
 
@@ -152,10 +153,11 @@ def _store(settings: Settings) -> Check:
     return Check("object store", "ok", f"wrote, read and deleted a file at {place}")
 
 
-def _ray() -> Check:
-    from pipelines.embed.cluster import probe_ray
-
-    return Check("ray", "ok", probe_ray())
+def _ray(settings: Settings) -> Check:
+    with RaySession(settings.ray) as session:
+        has = session.resources()
+    where = settings.ray.address or "started and ended a local one"
+    return Check("ray", "ok", f"{where}: {has.cpus:.0f} CPUs, {has.gpus:.0f} GPUs")
 
 
 def _accelerator() -> Check:

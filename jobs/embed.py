@@ -27,3 +27,13 @@ def run(settings: Settings, as_json: bool) -> None:
 
 def summary(report: EmbedReport) -> str:
     """The report in a line or two."""
+    if report.units == 0:
+        return (
+            f"nothing new: {report.settled_rows:,} chunks are done by {report.model} ({report.seconds:.0f} s)"
+        )
+    others = f", {report.needless_rows:,} left to another job" if report.needless_rows else ""
+    return (
+        f"{report.rows:,} chunks embedded by {report.model}, {report.rejects:,} rejects{others}\n"
+        f"{report.tokens:,} tokens at {report.tokens_per_second:,.0f} tokens/s; {report.commits} commits; "
+        f"{report.seconds:.0f} s"
+    )

@@ -51,7 +51,9 @@ def guarded(debug: bool, lake: LakeConfig | None = None) -> Iterator[None]:
             _say(f"error: {known}")
             _leave(EXIT_USAGE if isinstance(known, ConfigError | InputError) else EXIT_FAULT, debug)
         first = next((line for line in str(error).splitlines() if line.strip()), "no message")
-        _say(f"error: unexpected {type(error).__name__}: {first.strip()[:300]}. Run again with --debug for more")
+        _say(
+            f"error: unexpected {type(error).__name__}: {first.strip()[:300]}. Run again with --debug for more"
+        )
         _leave(EXIT_FAULT, debug)
     finally:
         signal.signal(signal.SIGTERM, previous)

@@ -67,12 +67,15 @@ def load_settings(
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set takes NAME=VALUE, not '{assignment}'", "For example --set lake.buckets=16")
+            raise ConfigError(
+                f"--set takes NAME=VALUE, not '{assignment}'", "For example --set lake.buckets=16"
+            )
         _assign(values, key.strip(), _value(text), "--set")
     if lake_dir is not None:
         if values.get("lake", {}).get("catalog", {}).get("type", "sql") != "sql":
             raise ConfigError(
-                "--lake names a local folder, but the profile has a catalogue service", "Leave out one of the two"
+                "--lake names a local folder, but the profile has a catalogue service",
+                "Leave out one of the two",
             )
         _assign(values, "lake.dir", str(lake_dir), "--lake")
     for key, value in (options or {}).items():
@@ -104,7 +107,9 @@ def profile_path(profile: str) -> Path:
     path = folder / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise ConfigError(f"there is no profile '{profile}'", f"Profiles: {known}, or the path of a YAML file")
+        raise ConfigError(
+            f"there is no profile '{profile}'", f"Profiles: {known}, or the path of a YAML file"
+        )
     return path
 
 

@@ -1,8 +1,10 @@
-"""What the tests share: one Spark session, one Ray, one S3 server with a REST catalogue, each started once."""
+"""What the tests share: one Spark, one Ray, one S3 server with a REST catalogue, each started once."""
 
 import os
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import settings
 from pyspark.sql import SparkSession
 
 from infra.local.seaweed import SeaweedServer
-from pipelines.embed.cluster import ray_cluster
 from pipelines.embed.config import RayConfig
+from pipelines.embed.session import RaySession
 from pipelines.lake import CatalogConfig, Lake, LakeConfig, S3Config
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
@@ -23,6 +25,23 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("EMBEDLAKE_")]:
     del os.environ[name]  # a developer's own settings must not decide a test
 
+_SLOW_IN_CI = 3
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves slow tests out unless -m asks for them; CI keeps a sample of them, drawn by the day."""
+    if config.option.markexpr:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    seed = os.environ.get("SLOW_SEED", date.today().isoformat())
+    drawn = Random(seed).sample(slow, min(_SLOW_IN_CI, len(slow))) if os.environ.get("CI") else []
+    if drawn:
+        print(f"\nslow tests of SLOW_SEED={seed}: {', '.join(item.nodeid for item in drawn)}")  # noqa: T201
+    left_out = [item for item in slow if item not in drawn]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 settings.register_profile("embedlake", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("embedlake")
 
@@ -30,13 +49,11 @@ settings.load_profile("embedlake")
 @pytest.fixture(scope="session")
 def seaweed() -> Iterator[SeaweedServer]:
     """An S3 server with an Iceberg REST catalogue, its credentials in the environment."""
-    server = seaweed_server()
-    started = next(server)
-    os.environ |= started.env()
-    yield started
-    for name in started.env():
-        os.environ.pop(name, None)
-    server.close()
+    for server in seaweed_server():
+        os.environ |= server.env()
+        yield server
+        for name in server.env():
+            os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +66,12 @@ def spark(seaweed: SeaweedServer, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="session")
-def ray_session(seaweed: SeaweedServer) -> Iterator[None]:
-    """The one Ray on this machine."""
-    del seaweed
-    with ray_cluster(RayConfig(object_store_memory=300 * 2**20)):
-        yield
+def ray_session(seaweed: SeaweedServer) -> Iterator[RaySession]:
+    """The one Ray on this machine; `embed` uses it as it is."""
+    del seaweed  # its credentials must be in the environment that the workers inherit
+    with RaySession(RayConfig(object_store_memory=300 * 2**20)) as session:
+        session.start()
+        yield session
 
 
 @pytest.fixture

@@ -209,7 +209,7 @@ class SeaweedServer:
         )
 
     def _has_registered_volumes(self) -> bool:
-        # After a restart the master can take ten seconds to hear of the volumes; until then S3 answers 500.
+        # After a restart the master can take some seconds to hear of the volumes; until then S3 answers 500.
         stored = _request(self._ports["volume"], "/status")
         known = _request(self._ports["master"], "/dir/status")
         if stored is None or known is None:
@@ -244,7 +244,7 @@ def export_lines(values: dict[str, str]) -> str:
 
 def _request(port: int, path: str, form: str | None = None) -> bytes | None:
     """The body of a GET (of a POST where there is a form); None unless it is answered with 200."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection = http.client.HTTPConnection(HOST, port, timeout=1)
     headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
     try:
         connection.request("POST" if form else "GET", path, form, headers)

@@ -39,7 +39,8 @@ def finished_units(
     """
     ray = load_ray()
     data = importlib.import_module("ray.data")
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # It logs each exception with three tracebacks, and raises it besides.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.raise_original_map_exception = True

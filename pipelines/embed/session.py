@@ -4,6 +4,8 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +21,8 @@ _ENVIRONMENT = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     # Else a warning on CPU machines, that a later release will not hide GPUs from CPU tasks.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # The core prints to our stderr otherwise, such as an "error" about each actor's large arguments.
+    # Ray's C++ core writes to our stderr, such as an "error" about each actor's large arguments; what fails
+    # is raised besides.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
@@ -48,30 +51,12 @@ class RaySession:
         Raises:
             EnvironmentFault: The cluster does not answer, or no Ray can be started here.
         """
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        import ray  # seconds to import, and not needed where nothing is pending
-
+        ray = load_ray()
         if ray.is_initialized():
             return
-        common = {
-            "log_to_driver": False,
-            "logging_level": logging.ERROR,
-            "runtime_env": self.config.runtime_env,
-        }
         try:
-            if self.config.address:
-                ray.init(address=self.config.address, **common)
-            else:
-                ray.init(
-                    address="local",  # never one that happens to run on this machine
-                    num_cpus=self.config.num_cpus,
-                    object_store_memory=self.config.object_store_memory,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    _temp_dir=str(self.config.temp_dir) if self.config.temp_dir else None,
-                    **common,
-                )
+            with _silenced_stderr():
+                ray.init(**self._arguments())
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             reason = redact(" ".join(str(error).split())[:300])
             where = f"the Ray cluster at {self.config.address}" if self.config.address else "a local Ray"
@@ -80,6 +65,25 @@ class RaySession:
                 "Check ray.address" if self.config.address else "Check memory, and ray.temp_dir for space",
             ) from error
         self._started = True
+
+    def _arguments(self) -> dict[str, Any]:
+        config = self.config
+        # Workers' prints stay in Ray's own logs; what a worker raises reaches us as an exception.
+        common = {
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+            "runtime_env": config.runtime_env,
+        }
+        if config.address:
+            return common | {"address": config.address}
+        return common | {
+            "address": "local",  # never one that happens to run on this machine
+            "num_cpus": config.num_cpus,
+            "object_store_memory": config.object_store_memory,
+            "include_dashboard": False,
+            "_node_ip_address": "127.0.0.1",
+            "_temp_dir": str(config.temp_dir) if config.temp_dir else None,
+        }
 
     def resources(self) -> Resources:
         """What the connected Ray has."""
@@ -109,6 +113,20 @@ class RaySession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Keeps the C++ core, which writes to the file descriptor, from saying which level it logs at."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def is_connected() -> bool:

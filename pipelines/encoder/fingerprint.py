@@ -13,7 +13,7 @@ from pipelines.errors import ModelError
 Precision = Literal["float32", "bfloat16"]
 
 _CPUINFO = Path("/proc/cpuinfo")
-_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # as Linux writes them
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,15 @@ def resolve_precision(conf: ModelConf, device: str) -> Precision:
         return conf.precision
     if device.split(":")[0] == "cuda":
         return "bfloat16"
-    return "bfloat16" if device == "cpu" and _BF16_FLAGS & _cpu_flags() else "float32"
+    if device != "cpu" or not _CPUINFO.is_file():  # not Linux
+        return "float32"
+    return "bfloat16" if multiplies_bfloat16(_CPUINFO.read_text(encoding="utf-8")) else "float32"
+
+
+def multiplies_bfloat16(cpuinfo: str) -> bool:
+    """Whether a processor multiplies bfloat16 in hardware, from what Linux says of it in /proc/cpuinfo."""
+    flags = next((line.split() for line in cpuinfo.splitlines() if line.startswith("flags")), [])
+    return not _BF16_FLAGS.isdisjoint(flags)
 
 
 def checked_precision(precision: str) -> Precision:
@@ -131,12 +139,3 @@ def file_sha256(file: Path) -> str:
     """sha256 of a file in hex, read in pieces."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _cpu_flags() -> set[str]:
-    """What Linux says of the processor; nothing on other systems."""
-    try:
-        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split()) for line in lines if line.startswith("flags")), set())

@@ -104,16 +104,13 @@ def _task(file: ScanFile) -> FileScanTask:
         file_format=FileFormat.PARQUET,
         partition=Record(*file.partition),
         record_count=file.rows,
-        spec_id=file.spec_id,
     )
+    data_file.spec_id = file.spec_id  # no argument of from_args
     deletes = {
         DataFile.from_args(
             content=DataFileContent.POSITION_DELETES,
             file_path=path,
             file_format=FileFormat.PARQUET,
-            partition=Record(*file.partition),
-            record_count=0,
-            spec_id=file.spec_id,
         )
         for path in file.deletes
     }

@@ -1,0 +1,23 @@
+"""The packaged model, loaded once in each precision."""
+
+import pytest
+
+from pipelines.encoder.conf import ModelConf, load_model_conf
+from pipelines.encoder.model import Encoder
+from pipelines.encoder.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def minilm() -> ModelConf:
+    return load_model_conf("minilm")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm: ModelConf) -> Tokenizer:
+    return Tokenizer.load(minilm)
+
+
+@pytest.fixture(scope="session")
+def encoder(minilm: ModelConf) -> Encoder:
+    """MiniLM in float32."""
+    return Encoder.load(minilm, device="cpu", precision="float32")
