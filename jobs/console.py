@@ -29,7 +29,7 @@ def amount(number: float, unit: str) -> str:
         return f"{int(number):,} {unit}"
     size = float(number)
     for name in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
+        if round(size, 1) < 1024:
             return f"{size:.0f} {name}" if name == "B" else f"{size:.1f} {name}"
         size /= 1024
     return f"{size:.1f} TiB"
@@ -95,7 +95,9 @@ class ConsoleProgress:
                 if now - self.last < _PLAIN_SECONDS or not count:
                     return
                 self.last = now
-                left = "" if total is None else f", {(now - started) * (total - count) / count:.0f} s left"
+                left = (
+                    "" if total is None else f", {(now - started) * max(total - count, 0) / count:.0f} s left"
+                )
                 say(f"{label}: {amount(count, unit)}{of}{left}")
 
         yield Lines()

@@ -35,25 +35,27 @@ def guarded(debug: bool, lake: LakeConfig | None = None) -> Iterator[None]:
     quiet_logs(debug)
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        yield
+        with _flushed():
+            yield
     except _Terminated:
         _say("stopped: what was committed is kept; run the same command to go on")
         _leave(EXIT_TERMINATED, debug)
     except KeyboardInterrupt:
         _say("interrupted: what was committed is kept; run the same command to go on")
         _leave(EXIT_INTERRUPTED, debug)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(EXIT_FAULT) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _has_no_reader():
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # for what Python flushes at its end
+            raise SystemExit(EXIT_FAULT) from None
         known = error if isinstance(error, EmbedlakeError) else _explained(error, lake)
         if known is not None:
             _say(f"error: {known}")
             _leave(EXIT_USAGE if isinstance(known, ConfigError | InputError) else EXIT_FAULT, debug)
         first = next((line for line in str(error).splitlines() if line.strip()), "no message")
-        _say(
-            f"error: unexpected {type(error).__name__}: {first.strip()[:300]}. Run again with --debug for more"
-        )
+        reason = redact(first.strip())[:300]  # redacted whole: half a secret would not be known
+        _say(f"error: unexpected {type(error).__name__}: {reason}. Run again with --debug for more")
         _leave(EXIT_FAULT, debug)
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -63,7 +65,28 @@ def quiet_logs(debug: bool) -> None:
     """Only errors of libraries reach the terminal, without credentials; with `debug`, all from INFO up."""
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
-        handler.addFilter(RedactingFilter())
+        if not any(isinstance(known, RedactingFilter) for known in handler.filters):
+            handler.addFilter(RedactingFilter())
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Writes out what was printed while a fault of it can still be told, not when Python ends."""
+    try:
+        yield
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _has_no_reader() -> bool:
+    """Whether it is stdout that is broken, as by `| head`, and not some other pipe."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _explained(error: Exception, lake: LakeConfig | None) -> EmbedlakeError | None:

@@ -1,6 +1,7 @@
 """All settings of a job: a profile, then the environment, then `--set`, then the command's own options."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pipelines.errors import ConfigError
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
 
 _PREFIX = "EMBEDLAKE_"
+_SOMEWHERE = "the settings"
 # Variables that are not settings: options of the command, and credentials.
 _APART = {"EMBEDLAKE_PROFILE", "EMBEDLAKE_LAKE", "EMBEDLAKE_DEBUG", CREDENTIAL_VARIABLE, TOKEN_VARIABLE}
 
@@ -58,30 +60,33 @@ def load_settings(
         ConfigError: A setting is unknown (the nearest is named) or wrong.
     """
     values = load_yaml(profile_path(profile))
-    where = f"profile {profile}"
-    parse_partial(values, where)
+    origins = _Origins(f"profile {profile}")
+    parse_partial(values, origins.profile)
     for name, text in (os.environ if environment is None else environment).items():
         if name.startswith(_PREFIX) and name not in _APART:
             key = name.removeprefix(_PREFIX).lower().replace("__", ".")
-            _assign(values, key, _value(text), f"environment variable {name}")
+            origins.assign(values, key, _value(text), f"environment variable {name}")
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(
                 f"--set takes NAME=VALUE, not '{assignment}'", "For example --set lake.buckets=16"
             )
-        _assign(values, key.strip(), _value(text), "--set")
+        origins.assign(values, key.strip(), _value(text), "--set")
     if lake_dir is not None:
-        if values.get("lake", {}).get("catalog", {}).get("type", "sql") != "sql":
+        if _at(values, "lake", "catalog", "type") not in (None, "sql"):
             raise ConfigError(
                 "--lake names a local folder, but the profile has a catalogue service",
                 "Leave out one of the two",
             )
-        _assign(values, "lake.dir", str(lake_dir), "--lake")
+        origins.assign(values, "lake.dir", str(lake_dir), "--lake")
     for key, value in (options or {}).items():
         if value is not None:
-            _assign(values, key, value, "the command line")
-    return parse(Settings, values, "the settings")
+            origins.assign(values, key, value, "the command line")
+    try:
+        return parse(Settings, values, _SOMEWHERE)
+    except ConfigError as error:
+        raise ConfigError(origins.named(error.message), error.hint) from None
 
 
 def parse_partial(values: Mapping[str, Any], where: str) -> None:
@@ -113,21 +118,48 @@ def profile_path(profile: str) -> Path:
     return path
 
 
-def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    *sections, last = key.split(".")
-    target = values
-    for section in sections:
-        child = target.setdefault(section, {})
-        if not isinstance(child, dict):
-            raise ConfigError(f"'{key}' ({where}): '{section}' is a setting, not a section")
-        target = child
-    target[last] = value
+class _Origins:
+    """Where each setting was given last, so that a wrong one is told from where to remove it."""
+
+    def __init__(self, profile: str) -> None:
+        self.profile = profile
+        self._where: dict[str, str] = {}
+
+    def assign(self, values: dict[str, Any], key: str, value: Any, where: str) -> None:
+        """Sets `key`, a dotted name, in nested `values`."""
+        *sections, last = key.split(".")
+        target = values
+        for section in sections:
+            if target.get(section) is None:  # a section that the profile leaves empty
+                target[section] = {}
+            child = target[section]
+            if not isinstance(child, dict):
+                raise ConfigError(f"'{key}' ({where}): '{section}' is a setting, not a section")
+            target = child
+        target[last] = value
+        self._where[key] = where
+
+    def named(self, message: str) -> str:
+        """`message`, a fault of the merged settings, with the place that its setting comes from."""
+        found = re.search(r"'([^']*)'", message)
+        key = found[1] if found else ""
+        given = [where for name, where in self._where.items() if f"{name}.".startswith(f"{key}.")]
+        given += [where for name, where in self._where.items() if key.startswith(f"{name}.")]
+        if not given and message.startswith("unknown"):
+            given = [self.profile]
+        return message.replace(_SOMEWHERE, given[0], 1) if given else message
+
+
+def _at(values: Any, *names: str) -> Any:
+    for name in names:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
 
 
 def _value(text: str) -> Any:
     """A setting's text; lists and mappings as YAML, `null` as None, and pydantic makes the rest of it."""
     stripped = text.strip()
-    if stripped in ("null", "none", "None"):
+    if stripped == "null":
         return None
     if stripped.startswith(("[", "{")):
         try:

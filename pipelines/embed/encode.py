@@ -1,6 +1,9 @@
-"""Second step of a unit: token ids to vectors. Torch is imported here alone, in the actor's process."""
+"""Second step of a unit: token ids to vectors. Torch is imported by `load` alone, in the actor's process."""
 
 # ruff: noqa: N803, N806  (tensor names carry their shape: x_ND)
+
+import time
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +12,9 @@ import pyarrow as pa
 from pipelines.embed.read import list_column, list_parts
 from pipelines.embed.work import Job, UnitRows, reject_rows
 from pipelines.errors import ModelError
+
+if TYPE_CHECKING:
+    from pipelines.encoder.model import Encoder
 
 
 class UnitEncoder:
@@ -19,16 +25,26 @@ class UnitEncoder:
         encoder: The model.
     """
 
-    def __init__(self, job: Job, device: str, threads: int | None) -> None:
-        """Loads the model.
+    def __init__(self, job: Job, encoder: "Encoder") -> None:
+        self.job = job
+        self.encoder = encoder
+
+    @classmethod
+    def load(cls, job: Job, device: str, threads: int | None) -> Self:
+        """Loads the model as the driver has described it.
 
         Raises:
-            ModelError: The weights cannot be loaded, or are not the driver's: the key differs.
+            ModelError: The weights cannot be loaded, or are others than the driver's.
         """
         from pipelines.encoder.model import Encoder
 
-        self.job = job
-        self.encoder = Encoder.load(job.conf, device=device, precision=job.model.precision, threads=threads)
+        encoder = Encoder.load(job.conf, device=device, precision=job.model.precision, threads=threads)
+        if encoder.key != job.model.key:
+            raise ModelError(
+                f"a worker has the model '{encoder.key}', the driver '{job.model.key}'",
+                "Bring the same model files to every machine",
+            )
+        return cls(job, encoder)
 
     def encode(self, unit: UnitRows) -> UnitRows:
         """The unit with an `embedding` for each row; rows without a usable vector become rejects.
@@ -36,6 +52,7 @@ class UnitEncoder:
         Raises:
             ModelError: The model gives vectors of another dimension than its configuration says.
         """
+        encoded_from = time.time()
         values, offsets = list_parts(unit.rows.column("input_ids"))
         keys = unit.rows.drop_columns("input_ids")
         rows = np.split(values, offsets[1:-1]) if keys.num_rows else []
@@ -59,6 +76,7 @@ class UnitEncoder:
             rows=keys.filter(pa.array(good)).append_column("embedding", embedding),
             rejects=pa.concat_tables([unit.rejects, bad]),
             tokens=unit.tokens,
+            encoded_from=encoded_from,
         )
 
 

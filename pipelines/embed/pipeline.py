@@ -106,7 +106,7 @@ def _read(batch: Batch, job: Job) -> Batch:
 
 class _Encode:
     def __init__(self, job: Job, device: str, threads: int | None) -> None:
-        self._encoder = UnitEncoder(job, device, threads)
+        self._encoder = UnitEncoder.load(job, device, threads)
 
     def __call__(self, batch: Batch) -> Batch:
         return self._encoder.encode(UnitRows.from_batch(batch)).to_batch()

@@ -1,5 +1,6 @@
 """The embed stage as one call."""
 
+import math
 import signal
 import threading
 import time
@@ -47,7 +48,8 @@ class EmbedReport:
         commits: Snapshots of `embeddings`.
         tokens: What the model read, specials and prefixes included.
         seconds: The run's whole time.
-        encoding_seconds: Of it, from the pipeline's start to the last commit, the start of workers included.
+        encoding_seconds: Of it, from when the first encoder, its model loaded, took up a unit to the end of
+            the last commit: what a longer run needs more of.
     """
 
     model: str
@@ -111,10 +113,10 @@ def embed(
         run_id = uuid.uuid4().hex
         committer = Committer(lake, plan, live, run_id)
         job = Job(lake.config, conf, model, run_id, config.batch_tokens)
-        encoding_began = time.monotonic()
-        units, tokens = _embed_units(job, plan, pool, config, committer, progress)
-        ended = time.monotonic()
-    return _report(model, plan, committer.total, units, tokens, ended - began, ended - encoding_began)
+        units, tokens, encoding_began = _embed_units(job, plan, pool, config, committer, progress)
+        encoding_seconds = time.time() - encoding_began
+    seconds = time.monotonic() - began
+    return _report(model, plan, committer.total, units, tokens, seconds, min(seconds, encoding_seconds))
 
 
 def check_chunks(chunks: Table, conf: ModelConf, model: ModelIdentity) -> None:
@@ -135,10 +137,12 @@ def check_chunks(chunks: Table, conf: ModelConf, model: ModelIdentity) -> None:
 
 def _embed_units(
     job: Job, plan: Plan, pool: Shape, config: EmbedConfig, committer: Committer, progress: Progress
-) -> tuple[int, int]:
+) -> tuple[int, int, float]:
+    """How many units and tokens were done, and since when (Unix time)."""
     from pipelines.embed.pipeline import finished_units
 
     rows = units = tokens = 0
+    began = math.inf
     with (
         progress.step("embedding", plan.pending_rows, "rows") as step,
         CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop,
@@ -146,8 +150,9 @@ def _embed_units(
         for unit in finished_units(job, plan.pending, pool, config):
             loop.add(unit)
             rows, units, tokens = rows + unit.rows, units + 1, tokens + unit.tokens
+            began = min(began, unit.encoded_from)
             step.done(rows)
-    return units, tokens
+    return units, tokens, began
 
 
 def _device(config: EmbedConfig, session: RaySession) -> Literal["cpu", "cuda"]:

@@ -52,12 +52,14 @@ class UnitRows:
             encoded, `embedding` (list<float32>) afterwards.
         rejects: Rows that cannot be embedded, with REJECT_COLUMNS.
         tokens: What the model reads or has read, specials and prefixes included.
+        encoded_from: Unix time at which its encoder took it up; 0 before.
     """
 
     unit: PendingUnit
     rows: pa.Table
     rejects: pa.Table
     tokens: int
+    encoded_from: float = 0.0
 
     def to_batch(self) -> dict[str, Any]:
         """One row of a Ray block. The tables are Arrow IPC streams: a row is never split, nor merged."""
@@ -66,6 +68,7 @@ class UnitRows:
             "rows": one(_to_ipc(self.rows)),
             "rejects": one(_to_ipc(self.rejects)),
             "tokens": np.array([self.tokens], dtype=np.int64),
+            "encoded_from": np.array([self.encoded_from], dtype=np.float64),
         }
 
     @classmethod
@@ -76,6 +79,7 @@ class UnitRows:
             rows=_from_ipc(batch["rows"][0]),
             rejects=_from_ipc(batch["rejects"][0]),
             tokens=int(batch["tokens"][0]),
+            encoded_from=float(batch["encoded_from"][0]),
         )
 
 
@@ -90,6 +94,7 @@ class Finished:
         rejects: Rows for the table `rejects`.
         rows: Pending rows that it took on: embedded and rejected ones together.
         tokens: What the model read.
+        encoded_from: Unix time at which its encoder took it up.
     """
 
     unit: str
@@ -98,6 +103,7 @@ class Finished:
     rejects: pa.Table
     rows: int
     tokens: int
+    encoded_from: float
 
 
 def reject_rows(rows: pa.Table, reason: str, details: list[str]) -> pa.Table:

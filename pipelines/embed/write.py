@@ -36,6 +36,7 @@ def write_unit(job: Job, unit: UnitRows) -> Finished:
         rejects=_reject_table(job, unit.unit, unit.rejects, bucket),
         rows=unit.rows.num_rows + unit.rejects.num_rows,
         tokens=unit.tokens,
+        encoded_from=unit.encoded_from,
     )
 
 

@@ -69,7 +69,7 @@ class ModelConf(Config):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
     package: str | None = None
-    hub: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    hub: str | None = Field(default=None, pattern=r"^\w[\w.-]*/\w[\w.-]*$")
     revision: str | None = Field(default=None, pattern=r"^[0-9a-f]{40}$")
     path: Path | None = None
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")

@@ -21,9 +21,9 @@ from pipelines.encoder.fingerprint import Precision
 from pipelines.encoder.rope import LengthRope
 from pipelines.errors import ModelError
 
-# Measured on one AVX512-BF16 core, MiniLM, rows of 160 tokens on average, batches of 4,096 tokens: 5,500 tokens/s
-# against eager's 5,300 in bfloat16, 3,150 against 2,350 in float32. It also needs no [B, H, L, L] scores, which at
-# 8,192 tokens and 12 heads are 1.6 GB in bfloat16.
+# Measured on one AVX512-BF16 core, MiniLM, rows of 160 tokens on average, batches of 4,096 tokens: 5,500
+# tokens/s against eager's 5,300 in bfloat16, 3,150 against 2,350 in float32. It also needs no [B, H, L, L]
+# scores, which at 8,192 tokens and 12 heads are 1.6 GB in bfloat16.
 _ATTENTION = "sdpa"
 
 

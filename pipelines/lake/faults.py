@@ -1,81 +1,79 @@
 """Turns the faults of catalogues, object stores and disks into domain errors that say how to mend them."""
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from requests import RequestException
 
 from pipelines.errors import CatalogError, CommitError, EmbedlakeError, StorageError
-from pipelines.lake.config import CREDENTIAL_VARIABLE, LakeConfig
+from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig
 from pipelines.redact import redact
 
 _CREDENTIALS = "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or the profile of the AWS chain)"
 
-# (words of the fault, error class, what is wrong, how to mend it), the first match wins. The words are
-# those of botocore and s3fs, of the AWS C++ client in pyarrow, of the JVM's AWS SDK and of POSIX.
-_SIGNS: tuple[tuple[tuple[str, ...], type[EmbedlakeError], str, str], ...] = (
+_DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
+
+# (the fault's words, what is wrong, how to mend it), the first match wins. The words are those of botocore
+# and s3fs, of the AWS C++ client in pyarrow, and of the JVM's AWS SDK.
+_SIGNS: tuple[tuple[str, str, str], ...] = (
     (
-        ("No space left on device", "ENOSPC", "Disk quota exceeded"),
-        StorageError,
-        "the disk is full",
-        "Free some space (local Spark and Ray files go to $TMPDIR) and run the same command again: "
-        "what was committed is kept",
-    ),
-    (
-        (
-            "SignatureDoesNotMatch",
-            "InvalidAccessKeyId",
-            "InvalidClientTokenId",
-            "signature we calculated",
-            "Access Key Id you provided does not exist",
-            "access key ID you provided does not exist",
-        ),
-        StorageError,
+        r"SignatureDoesNotMatch|InvalidAccessKeyId|InvalidClientTokenId|signature we calculated"
+        r"|[Aa]ccess [Kk]ey I[Dd] you provided does not exist",
         "the object store refuses the credentials",
         _CREDENTIALS,
     ),
     (
-        ("NoCredentialsError", "Unable to locate credentials", "Unable to load credentials"),
-        StorageError,
+        r"NoCredentialsError|Unable to (?:locate|load) credentials",
         "there are no credentials for the object store",
         _CREDENTIALS,
     ),
     (
-        ("NoSuchBucket", "specified bucket does not exist", "NO_SUCH_BUCKET"),
-        StorageError,
+        r"NoSuchBucket|specified bucket does not exist|NO_SUCH_BUCKET",
         "the bucket does not exist",
         "Create it, or correct the address",
     ),
     (
-        ("ACCESS_DENIED", "AccessDenied", "Access Denied", "Forbidden", "403"),
-        StorageError,
+        # A bare 403 may be a count of rows or part of a port.
+        r"ACCESS_DENIED|Access ?Denied|PermissionError: Forbidden|\(403\)|(?i:status(?: code)?:? ?403\b)",
         "the object store refuses access",
         f"{_CREDENTIALS}, and the bucket's policy",
     ),
     (
-        (
-            "EndpointConnectionError",
-            "Could not connect to the endpoint",
-            "NETWORK_CONNECTION",
-            "Couldn't connect to server",
-            "Unable to execute HTTP request",
-        ),
-        StorageError,
+        r"SSLError|SSL validation failed|CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER"
+        r"|curlCode: (?:35|60)\b",
+        "the object store and this machine do not agree on TLS",
+        "Correct http:// or https:// in lake.s3.endpoint, or this machine's certificate authorities",
+    ),
+    (
+        r"EndpointConnectionError|Could not connect to the endpoint|NETWORK_CONNECTION|ConnectTimeoutError"
+        r"|Couldn't connect to server|Unable to execute HTTP request",
         "the object store does not answer",
         "Start it, or correct lake.s3.endpoint (EMBEDLAKE_LAKE__S3__ENDPOINT)",
     ),
 )
 
-
-_REST_FAULTS = {
-    "UnauthorizedError",
-    "ForbiddenError",
-    "OAuthError",
+_REFUSALS = {"UnauthorizedError", "ForbiddenError", "OAuthError", "AuthorizationExpiredError"}
+_REST_FAULTS = _REFUSALS | {
     "RESTError",
     "ServerError",
     "BadRequestError",
     "ServiceUnavailableError",
+    "TooManyRequestsError",
     "CommitFailedException",
-    "AuthorizationExpiredError",
+}
+_FILE_HINTS = {
+    errno.EACCES: "Give this user the right to it, or name another folder",
+    errno.EPERM: "Give this user the right to it, or name another folder",
+    errno.EROFS: "It is mounted read-only: name another folder",
+    errno.ENOENT: "Bring it back, or correct the path",
+    errno.ENOTDIR: "A file stands where a folder should: correct the path",
+    errno.EEXIST: "A file stands where a folder should: correct the path",
+    errno.EISDIR: "A folder stands where a file should: correct the path",
+    errno.ENAMETOOLONG: "Name a shorter path",
+    errno.EIO: "Check the disk, and run the same command again",
 }
 
 
@@ -105,48 +103,86 @@ def explain(error: BaseException, config: LakeConfig) -> EmbedlakeError | None:
     for link in chain:
         if isinstance(link, EmbedlakeError):
             return link
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _matched("ENOSPC", "")
     text = " | ".join(f"{type(link).__name__}: {link}" for link in chain)
-    if _is_catalog_fault(chain, text):
+    full = {errno.ENOSPC, errno.EDQUOT}
+    if _DISK_FULL.search(text) or any(isinstance(link, OSError) and link.errno in full for link in chain):
+        return StorageError(
+            f"the disk is full ({_detail(chain)})",
+            "Free some space (local Spark and Ray files go to $TMPDIR) and run the same command again: "
+            "what was committed is kept",
+        )
+    if _is_catalog_fault(chain, text, config):
         return _catalog_error(chain, text, config)
-    return _matched(text, _detail(chain))
+    for words, message, hint in _SIGNS:
+        if re.search(words, text):
+            return StorageError(f"{message} ({_detail(chain)})", hint)
+    return _file_error(error)
 
 
-def _matched(text: str, detail: str) -> EmbedlakeError | None:
-    for words, kind, message, hint in _SIGNS:
-        if any(word in text for word in words):
-            return kind(f"{message} ({detail})" if detail else message, hint)
+def _file_error(error: BaseException | None) -> StorageError | None:
+    while error is not None:  # only what it was raised from: a fault that was handled is another matter
+        if isinstance(error, OSError) and error.errno in _FILE_HINTS:
+            return StorageError(
+                f"a file or folder cannot be used ({_detail([error])})", _FILE_HINTS[error.errno]
+            )
+        error = error.__cause__
     return None
 
 
 def _catalog_error(chain: list[BaseException], text: str, config: LakeConfig) -> EmbedlakeError:
-    where = config.catalog_uri or config.catalog.type
+    where = redact(config.catalog_uri or config.catalog.type)
     names = {type(link).__name__ for link in chain}
-    if (
-        names & {"UnauthorizedError", "ForbiddenError", "OAuthError", "AuthorizationExpiredError"}
-        or "401" in text
-    ):
+    status = next((code for link in chain if (code := _status(link))), None)
+    if names & _REFUSALS or status in (401, 403) or re.search(r"NotAuthorized|ForbiddenException", text):
         return CatalogError(
-            f"the catalogue at {redact(where)} refuses the credential",
-            f"Check {CREDENTIAL_VARIABLE} (client-id:secret)",
+            f"the catalogue at {where} refuses the credential",
+            "Set lake.catalog.auth to oauth2 or sigv4"
+            if config.catalog.auth == "none"
+            else f"Check {CREDENTIAL_VARIABLE} (client-id:secret) or {TOKEN_VARIABLE}",
         )
     if "CommitFailedException" in names:
         return CommitError("the table was changed by others again and again", "Run the same command again")
-    if "OperationalError" in names:
+    if any(type(link).__module__.startswith(("sqlite3", "sqlalchemy")) for link in chain):
+        if "database is locked" in text:
+            return CatalogError(f"others keep the catalogue {where} locked", "Run the same command again")
         hint = "Check that the folder is there and may be written, and that the file is a catalogue"
-        return CatalogError(f"the catalogue file {redact(where)} cannot be used ({_detail(chain)})", hint)
-    return CatalogError(
-        f"the catalogue at {redact(where)} does not answer ({_detail(chain)})",
-        "Start it, or correct lake.catalog.uri (EMBEDLAKE_LAKE__CATALOG__URI)",
-    )
+        return CatalogError(f"the catalogue {where} cannot be used ({_detail(chain)})", hint)
+    asked = next((url for link in chain if (url := _asked(link))), "")
+    if status is not None:
+        return CatalogError(
+            f"the catalogue answers with status {status} to {redact(asked)}",
+            "See its log, and run the same command again"
+            if status >= 500
+            else "Correct lake.catalog.uri, lake.catalog.oauth2_server_uri or lake.warehouse",
+        )
+    what, setting = f"the catalogue at {where}", "lake.catalog.uri (EMBEDLAKE_LAKE__CATALOG__URI)"
+    if asked and asked == config.catalog.oauth2_server_uri:
+        what, setting = f"the catalogue's token service {redact(asked)}", "lake.catalog.oauth2_server_uri"
+    return CatalogError(f"{what} does not answer ({_detail(chain)})", f"Start it, or correct {setting}")
 
 
-def _is_catalog_fault(chain: list[BaseException], text: str) -> bool:
+def _is_catalog_fault(chain: list[BaseException], text: str, config: LakeConfig) -> bool:
+    asked = next((url for link in chain if (url := _asked(link))), None)
+    known = {urlsplit(url or "").netloc for url in (config.catalog.uri, config.catalog.oauth2_server_uri)}
+    if asked is not None and urlsplit(asked).netloc not in known:
+        return False  # a request of something else, such as a model's download
     modules = {type(link).__module__.partition(".")[0] for link in chain}
     if modules & {"requests", "sqlalchemy", "sqlite3", "thrift"}:
         return True
     return bool(_REST_FAULTS & {type(link).__name__ for link in chain}) or "RESTException" in text
+
+
+def _asked(link: BaseException) -> str | None:
+    """The URL that a `requests` error is about."""
+    url = link.request.url if isinstance(link, RequestException) and link.request is not None else None
+    return url if isinstance(url, str) else None
+
+
+def _status(link: BaseException) -> int | None:
+    """The HTTP status that a `requests` error is about."""
+    if isinstance(link, RequestException) and link.response is not None:
+        return link.response.status_code
+    return None
 
 
 def _detail(chain: list[BaseException]) -> str:
@@ -163,4 +199,4 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        link = link.__cause__ or link.__context__
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)

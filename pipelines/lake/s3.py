@@ -42,7 +42,8 @@ def fsspec_options(config: S3Config) -> dict[str, Any]:
         "config_kwargs": {
             "connect_timeout": 10,
             "read_timeout": 60,
-            "retries": {"max_attempts": 5, "mode": "standard"},
+            # s3fs tries each of them five times more where a connection times out.
+            "retries": {"max_attempts": 3, "mode": "standard"},
             "s3": {"addressing_style": "path" if config.path_style else "virtual"},
         },
     }

@@ -19,5 +19,5 @@ def tokenizer(minilm: ModelConf) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def encoder(minilm: ModelConf) -> Encoder:
-    """MiniLM in float32."""
-    return Encoder.load(minilm, device="cpu", precision="float32")
+    """MiniLM in float32, and torch on one thread: two would wait for each other where the cores are busy."""
+    return Encoder.load(minilm, device="cpu", precision="float32", threads=1)

@@ -1,4 +1,4 @@
-"""A small nomic_bert checkpoint in the hub's own layout, and its forward pass from the report alone, in numpy.
+"""A small nomic_bert checkpoint in the hub's own layout, and its forward pass by the report alone, in numpy.
 
 Nothing here is taken from transformers: the layout is that of the hub's files, the arithmetic that of arXiv
 2402.01613 and of the model card, row by row and in float64, so neither padding nor batching can enter.
@@ -7,6 +7,7 @@ Nothing here is taken from transformers: the layout is that of the hub's files, 
 import json
 import math
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,14 @@ def save(
     return folder
 
 
+@cache
+def _weights(folder: Path) -> dict[str, Array]:
+    return {name: value.astype(np.float64) for name, value in load_file(folder / "model.safetensors").items()}
+
+
 def reference(folder: Path, row: npt.NDArray[np.int32], theta: float = THETA) -> Array:
     """The vector of one row of ids, x_D."""
-    w = {name: value.astype(np.float64) for name, value in load_file(folder / "model.safetensors").items()}
+    w = _weights(folder)
     length, head_dim = len(row), HIDDEN // HEADS
     if length > TRAINED:  # dynamic NTK
         theta *= (FACTOR * length / TRAINED - (FACTOR - 1)) ** (head_dim / (head_dim - 2))
@@ -129,21 +135,26 @@ def reference(folder: Path, row: npt.NDArray[np.int32], theta: float = THETA) ->
             scores = rotate(q[:, cut]) @ rotate(k[:, cut]).T / math.sqrt(head_dim)
             power = np.exp(scores - scores.max(axis=1, keepdims=True))
             heads.append(power / power.sum(axis=1, keepdims=True) @ v[:, cut])
-        return np.concatenate(heads, axis=1) @ w[f"{name}.out_proj.weight"].T
+        out: Array = np.concatenate(heads, axis=1) @ w[f"{name}.out_proj.weight"].T
+        return out
 
     def swiglu(x: Array, name: str) -> Array:
         gate = x @ w[f"{name}.fc12.weight"].T
-        return (x @ w[f"{name}.fc11.weight"].T * gate / (1 + np.exp(-gate))) @ w[f"{name}.fc2.weight"].T
+        inner = x @ w[f"{name}.fc11.weight"].T * gate / (1 + np.exp(-gate))
+        out: Array = inner @ w[f"{name}.fc2.weight"].T
+        return out
 
     embedded = w["embeddings.word_embeddings.weight"][row] + w["embeddings.token_type_embeddings.weight"][0]
     x = norm(embedded, "emb_ln")
     for layer in (f"encoder.layers.{i}" for i in range(LAYERS)):
         x = norm(x + attend(x, f"{layer}.attn"), f"{layer}.norm1")  # post-norm
         x = norm(x + swiglu(x, f"{layer}.mlp"), f"{layer}.norm2")
-    pooled = standardise(x.mean(axis=0), 1e-5)
-    return pooled / np.linalg.norm(pooled)
+    pooled_D = standardise(x.mean(axis=0), 1e-5)
+    unit_D: Array = pooled_D / np.linalg.norm(pooled_D)
+    return unit_D
 
 
 def standardise(x: Array, eps: float) -> Array:
     """LayerNorm without affine over the last axis."""
-    return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    standard: Array = (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    return standard

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def nomic(folder: Path) -> Encoder:
-    return Encoder.load(nomic_conf(folder), device="cpu", precision="float32")
+    return Encoder.load(nomic_conf(folder), device="cpu", precision="float32", threads=1)
 
 
 def test_vectors_are_those_of_the_report_at_every_length(nomic: Encoder, folder: Path) -> None:
@@ -105,7 +105,9 @@ def test_what_save_pretrained_writes_loads(tmp_path: Path) -> None:
     NomicBertModel(config).save_pretrained(tmp_path)
     encoder = Encoder.load(nomic_conf(tmp_path), device="cpu", precision="float32")
     rows = random_rows((17, 40))
-    np.testing.assert_allclose(encoder.encode_ids(rows), [reference(tmp_path, row) for row in rows], atol=2e-5)
+    np.testing.assert_allclose(
+        encoder.encode_ids(rows), [reference(tmp_path, row) for row in rows], atol=2e-5
+    )
 
 
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
@@ -166,7 +168,9 @@ def offline_folder_of_nomic(cache: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_a_hub_model_is_found_in_the_cache_and_else_says_how_to_fetch_it(folder: Path, tmp_path: Path) -> None:
+def test_a_hub_model_is_found_in_the_cache_and_else_says_how_to_fetch_it(
+    folder: Path, tmp_path: Path
+) -> None:
     conf = load_model_conf("nomic-embed-text-v1.5")
     message, torch_imported = offline_folder_of_nomic(tmp_path)
     assert message.startswith("ModelError: model 'nomic-ai/nomic-embed-text-v1.5'")

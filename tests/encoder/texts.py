@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from pipelines.encoder.tokenizer import Tokenizer
@@ -31,12 +32,12 @@ def docstrings(package: str) -> Iterator[str]:
 
 
 def chunks(tokenizer: Tokenizer, count: int) -> list[str]:
-    """Beginnings of docstrings, of 8 to 72 tokens each, and the foreign texts."""
+    """Beginnings of docstrings, of 8 to 44 tokens each, and the foreign texts."""
     found = list(FOREIGN)
     seen = set(found)
-    for text in docstrings("pydantic"):
+    for text in chain.from_iterable(map(docstrings, ("pydantic", "pyiceberg", "numpy"))):
         ids, offsets = tokenizer.encode(text)
-        limit = 8 + len(found) * 37 % 65  # lengths vary, so that batches pad
+        limit = 8 + len(found) * 37 % 37  # lengths vary, so that batches pad
         if len(ids) <= limit:
             continue
         starts_word = tokenizer.word_starts(ids)
