@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 MIN_CHARS = 200
-MAX_CHARS = 560
+MAX_CHARS = 560  # with it 4,000 documents are somewhat under 600,000 tokens
 LONG_CHARS = 3_000
-_LONG_EACH = 16  # of the docstrings over LONG_CHARS, every so many is kept whole, so that chunking shows
+_LONG_EACH = 12  # of the docstrings over LONG_CHARS, every so many is kept whole, so that chunking shows
 _TWIN_SHARE = 0.02
-_TWIN_WORDS = 100  # a near twin of fewer words would not be near: one word is in five word 5-grams
+_TWIN_WORDS = 70  # a near twin of fewer words would not be near: one word is in five word 5-grams
 _SOURCES = 10
 _PARQUET_FILES = 3
 _DEFINITION = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -95,7 +95,7 @@ def write_demo_corpus(folder: Path, target_documents: int = 4000, seed: int = 0)
     """
     sources = [name for name in _PACKAGES if _package_folder(name)][:_SOURCES]
     twins = round(target_documents * _TWIN_SHARE)
-    rejects = _rejects(sources[0]) if sources else []
+    rejects = _rejects(sources[0])
     wanted = max(target_documents - 2 * twins - len(rejects), 0)
     originals = _shared_out([documents(name) for name in sources], wanted)
     draw = random.Random(seed)  # noqa: S311 - a choice that must come out the same again
@@ -112,16 +112,10 @@ def documents(package: str) -> Iterator[Document]:
     folder = _package_folder(package)
     if folder is None:
         return
-    places = [folder / place for place in (*_PACKAGES.get(package, "").split(), "")]
-    files = itertools.chain.from_iterable(
-        [place] if place.suffix else sorted(place.rglob("*.py")) for place in places
-    )
     seen: set[str] = set()
     long = itertools.count()
-    for file in dict.fromkeys(files):
+    for file in _code_files(folder, _PACKAGES.get(package, "").split()):
         path = file.relative_to(folder.parent)
-        if any(_HIDDEN.fullmatch(part) for part in path.with_suffix("").parts) or not file.is_file():
-            continue
         for name, kind, docstring in docstrings(file.read_bytes(), module_name(path)):
             if len(docstring) < MIN_CHARS or name in seen:
                 continue
@@ -131,25 +125,26 @@ def documents(package: str) -> Iterator[Document]:
             yield Document(name, text, package, kind, path.as_posix())
 
 
-def docstrings(code: bytes, module: str) -> Iterator[tuple[str, str, str]]:
+def docstrings(code: bytes, module: str) -> list[tuple[str, str, str]]:
     """Qualified name, kind and cleaned docstring of a module and of its public classes and functions."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError):  # a template, or a file for another Python
-        return
-    pending: list[tuple[str, str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]] = [
-        (module, "module", tree)
-    ]
+        return []
+    found = []
+    pending: list[tuple[str, str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]]
+    pending = [(module, "module", tree)]
     while pending:
         name, kind, node = pending.pop(0)
         docstring = inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
         if docstring and _is_text(docstring):
-            yield name, kind, docstring
+            found.append((name, kind, docstring))
         if isinstance(node, ast.Module | ast.ClassDef):
             for child in node.body:
                 if isinstance(child, _DEFINITION) and not child.name.startswith("_"):
                     kind = "class" if isinstance(child, ast.ClassDef) else "function"
                     pending.append((f"{name}.{child.name}", kind, child))
+    return found
 
 
 def module_name(path: Path) -> str:
@@ -183,6 +178,19 @@ def _package_folder(name: str) -> Path | None:
     found = util.find_spec(name)  # of a package at the top: finds it without importing it
     folders = list(found.submodule_search_locations or ()) if found else []
     return Path(folders[0]) if folders else None
+
+
+def _code_files(folder: Path, places: Sequence[str]) -> Iterator[Path]:
+    """The files in `places`, then the package's others, each once; a folder is listed when it is reached."""
+    seen: set[Path] = set()
+    for place in (*places, ""):
+        start = folder / place
+        for file in [start] if start.suffix else sorted(start.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            if file in seen or any(_HIDDEN.fullmatch(part) for part in parts) or not file.is_file():
+                continue
+            seen.add(file)
+            yield file
 
 
 def _is_text(docstring: str) -> bool:

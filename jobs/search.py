@@ -3,14 +3,14 @@
 import json
 from dataclasses import asdict
 
-from pipelines.search.search import Hit
-from pipelines.search.search import search as search_lake
 from rich.console import Console
 from rich.table import Table
 
 from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
+from pipelines.search.search import Hit
+from pipelines.search.search import search as search_lake
 
 _SHOWN_CHARS = 240
 

@@ -21,7 +21,7 @@ _PATTERNS = (
     # `s3.secret-access-key=…`, `password: …`
     (
         re.compile(
-            r"(?i)((?:secret|password|passwd|(?:access|api|private)[._-]?key)[\w.-]*['\"]?\s*[=:]\s*['\"]?)"
+            r"(?i)((?:secret|password|passwd|(?:access|api|private)[._-]?key)[\w.-]{0,40}['\"]?\s*[=:]\s*['\"]?)"
             rf"{_NOTHING}{_VALUE}"
         ),
         r"\1***",

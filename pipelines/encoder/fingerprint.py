@@ -73,7 +73,7 @@ def resolve_precision(conf: ModelConf, device: str) -> Precision:
 
     Returns:
         For `auto`: bfloat16 on CUDA and on CPUs that multiply it in hardware (AVX512-BF16 or AMX), where it
-        is 2.7 times as fast as float32 and within a cosine of 0.9999; elsewhere float32, there the faster.
+        is 1.7 to 2.7 times as fast as float32 at a cosine of 0.9999; elsewhere float32, there the faster.
 
     A cluster whose machines differ must resolve it once, on one of them, and hand the result to all.
     """

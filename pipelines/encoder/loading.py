@@ -47,9 +47,6 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
     try:
         config = _load_config(folder)
         _check_config(conf, config)
-        if conf.rope:
-            # Plain RoPE while transformers builds the model; LengthRope replaces it below.
-            config.rope_parameters = {"rope_type": "default", "rope_theta": conf.rope.rope_theta}
         with _quiet():
             model, info = AutoModel.from_pretrained(
                 folder,

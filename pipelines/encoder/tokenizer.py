@@ -201,13 +201,11 @@ def is_composable(spec: dict[str, Any]) -> bool:
 
 def _continuation_table(rust: RustTokenizer, spec: dict[str, Any]) -> npt.NDArray[np.bool_]:
     """continues_V: whether an id stands inside a word, as WordPiece writes it: with the `##` in front."""
-    added = {token["id"] for token in spec.get("added_tokens", [])}
     mark = spec["model"]["continuing_subword_prefix"]
     vocabulary = rust.get_vocab(with_added_tokens=True)
     continues = np.zeros(max(vocabulary.values()) + 1, dtype=np.bool_)
     for token, index in vocabulary.items():
-        # A lone mark is the character itself, which the pre-tokenizer sets apart.
-        continues[index] = token.startswith(mark) and token != mark and index not in added
+        continues[index] = token.startswith(mark)
     return continues
 
 

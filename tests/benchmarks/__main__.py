@@ -48,10 +48,13 @@ def run(stage: str) -> list[dict[str, str]]:
 def machine() -> str:
     """The processor, its cores and the memory."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine())
+    name = next(
+        (line.partition(":")[2].strip() for line in lines if "model name" in line), platform.machine()
+    )
     bf16 = "bf16" if any("avx512_bf16" in line or "amx_bf16" in line for line in lines) else "no bf16"
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{name} ({bf16}), {len(os.sched_getaffinity(0))} cores, {gib:.0f} GiB, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{name} ({bf16}), {cores} cores, {gib:.0f} GiB, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -25,13 +25,18 @@ def main() -> None:
     tokens = sum(chunks.column("n_tokens").to_pylist())
     tokenizer = Tokenizer.load(model)
     alone, _ = fastest(3, lambda: [tokenizer.encode(text) for text in texts])
+    documents_s, tokens_s = report.given / report.seconds, tokens / report.seconds
     rows = [
         {
             "what": f"{report.given:,} documents, {tokens:,} tokens, session start included",
-            "figure": f"{report.given / report.seconds:,.0f} documents/s, {tokens / report.seconds:,.0f} tokens/s",
+            "figure": f"{documents_s:,.0f} documents/s, {tokens_s:,.0f} tokens/s",
             "beside": f"the tokenizer alone, one core: {tokens / alone:,.0f} tokens/s",
         },
-        {"what": "peak memory of all processes", "figure": f"{whole.peak_mib:,.0f} MiB", "beside": "limit 8,192 MiB"},
+        {
+            "what": "peak memory of all processes",
+            "figure": f"{whole.peak_mib:,.0f} MiB",
+            "beside": "limit 8,192 MiB",
+        },
     ]
     print(json.dumps(rows))  # noqa: T201
 

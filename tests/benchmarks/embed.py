@@ -23,19 +23,32 @@ def main() -> None:
         lake, _ = curated(Path(folder), _DOCUMENTS, conf)
         with measured() as whole:
             report = embed(lake, conf, EmbedConfig(), RayConfig(), Silent())
-        ids = lake.table("chunks").scan(selected_fields=("input_ids",)).to_arrow().column("input_ids").to_pylist()
-    encoder = Encoder.load(conf, device="cpu", precision=report.precision, threads=len(os.sched_getaffinity(0)))
+        ids = (
+            lake.table("chunks")
+            .scan(selected_fields=("input_ids",))
+            .to_arrow()
+            .column("input_ids")
+            .to_pylist()
+        )
+    encoder = Encoder.load(
+        conf, device="cpu", precision=report.precision, threads=len(os.sched_getaffinity(0))
+    )
     inputs = [encoder.tokenizer.model_input(row, conf.prefix("document")) for row in ids]
     tokens = sum(map(len, inputs))
     bare, _ = fastest(1, lambda: encoder.encode_ids(inputs))
+    rows_s = report.rows / report.encoding_seconds
     rows = [
         {
             "what": f"{report.rows:,} rows, {report.tokens:,} tokens, {report.precision}, start of Ray apart",
-            "figure": f"{report.tokens_per_second:,.0f} tokens/s, {report.rows / report.encoding_seconds:,.0f} rows/s",
+            "figure": f"{report.tokens_per_second:,.0f} tokens/s, {rows_s:,.0f} rows/s",
             "beside": f"the bare encoder: {tokens / bare:,.0f} tokens/s",
         },
         {"what": "the same, whole job", "figure": f"{report.seconds:.1f} s", "beside": ""},
-        {"what": "peak memory of all processes", "figure": f"{whole.peak_mib:,.0f} MiB", "beside": "limit 8,192 MiB"},
+        {
+            "what": "peak memory of all processes",
+            "figure": f"{whole.peak_mib:,.0f} MiB",
+            "beside": "limit 8,192 MiB",
+        },
     ]
     print(json.dumps(rows))  # noqa: T201
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlparse
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -31,8 +32,9 @@ class InlineRun:
     committer: Committer
 
     @classmethod
-    def start(cls, lake: Lake, encoder: Encoder, run_id: str = "inline") -> "InlineRun":
+    def start(cls, lake: Lake, encoder: Encoder) -> "InlineRun":
         """Plans."""
+        run_id = uuid4().hex
         lake.ensure_tables()
         live = embedded_files(lake.table("embeddings"))
         plan = survey(lake, encoder.key, live=live)

@@ -1,0 +1,97 @@
+"""Rows for the lake's tables, small and valid, without an engine."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+
+from pipelines.lake import Lake, LakeConfig
+from pipelines.lake.commit import append_files
+from pipelines.lake.datafiles import ParquetLayout, WrittenFile, write_data_file
+from pipelines.lake.tables import BY_NAME
+
+VECTORS = ParquetLayout(vector_columns=("embedding",))
+
+
+def opened(config: LakeConfig) -> Lake:
+    """A lake with its tables."""
+    lake = Lake.open(config)
+    lake.ensure_tables()
+    return lake
+
+
+def rejects(keys: Sequence[str], stage: str = "curate") -> pa.Table:
+    """Rows of `rejects`, whose only partition field is the stage."""
+    rows = [{"key": key, "stage": stage, "source": "notes", "reason": "empty_text"} for key in keys]
+    return typed("rejects", rows)
+
+
+def embeddings(
+    chunk_ids: Sequence[str], doc_id: str = "doc", model: str = "m@1", source: str = "notes", unit: str = "u"
+) -> pa.Table:
+    """Rows of `embeddings`, all of one document, so of one partition."""
+    rows = [
+        {
+            "chunk_id": chunk_id,
+            "model": model,
+            "doc_id": doc_id,
+            "source": source,
+            "embedding": [0.0, 0.6, 0.8, float(number)],
+            "unit": unit,
+        }
+        for number, chunk_id in enumerate(chunk_ids)
+    ]
+    return typed("embeddings", rows)
+
+
+def typed(name: str, rows: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Rows with a table's columns and types."""
+    return pa.Table.from_pylist(rows, schema=schema_to_pyarrow(BY_NAME[name].schema, include_field_ids=False))
+
+
+def with_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """`rows` with one column replaced."""
+    return rows.set_column(rows.column_names.index(name), name, values)
+
+
+def written(table: Table, keys: Sequence[str], stage: str = "curate") -> WrittenFile:
+    """One uncommitted file of `rejects`."""
+    return write_data_file(table, rejects(keys, stage), "test")
+
+
+def keys_of(lake: Lake) -> list[str]:
+    """The keys in `rejects`, as a fresh reader sees them, sorted."""
+    found: list[str] = lake.table("rejects").scan(selected_fields=("key",)).to_arrow()["key"].to_pylist()
+    return sorted(found)
+
+
+def append_many(config: LakeConfig, writer: int, appends: int, rows: int) -> list[str]:
+    """Appends `appends` files one after another, as one of many writers; the keys that it wrote."""
+    lake = Lake.open(config)
+    table = lake.table("rejects")
+    keys = []
+    for number in range(appends):
+        ours = [f"{writer}-{number}-{row}-{uuid4().hex[:6]}" for row in range(rows)]
+        done = append_files(table, [written(table, ours)], {"writer": str(writer)})
+        assert len(done) == 1
+        keys += ours
+    return keys
+
+
+def foreign(folder: Path, table: Table, rows: pa.Table) -> str:
+    """A file that another engine wrote for the table, with its field ids."""
+    path = folder / "foreign.parquet"
+    target = schema_to_pyarrow(table.schema())
+    fields = [
+        pa.field(field.name, rows.schema.field(field.name).type, metadata=field.metadata)
+        for field in target
+        if field.name in rows.column_names
+    ]
+    pq.write_table(
+        pa.Table.from_arrays([rows[field.name] for field in fields], schema=pa.schema(fields)), path
+    )
+    return f"file://{path}"
