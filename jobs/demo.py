@@ -14,8 +14,8 @@ from jobs.demo_corpus import write_demo_corpus
 
 _QUERIES = (
     "how do I remove duplicate rows from a table",
-    "read a file from an S3 bucket",
-    "stop training a neural network when the validation loss no longer improves",
+    "roll back a table to an earlier snapshot",
+    "prevent overfitting by randomly switching off neurons",
 )
 
 

@@ -4,7 +4,6 @@
 """
 
 import argparse
-import contextlib
 import http.client
 import json
 import os
@@ -136,9 +135,12 @@ class SeaweedServer:
         if self._process is None:
             return
         self._process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(_STOP_SECONDS)
-        self.kill()
+        except subprocess.TimeoutExpired:
+            pass
+        finally:  # a second Ctrl-C does not leave it behind either
+            self.kill()
 
     def kill(self) -> None:
         """Ends the server and all its children at once, as a crash would; `start` brings it back."""

@@ -1,6 +1,7 @@
 """The curate run: discover → read and judge → verdicts → chunk → write."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any
@@ -88,7 +89,9 @@ def curate(
     listed = [(location, _files(location, config, lake)) for location in inputs]
     lake.ensure_tables()
     lake.bind_tokenizer(tokenizer.fingerprint)
-    with spark_session(lake, spark_config) as spark:
+    with ExitStack() as stack:
+        with progress.step("starting Spark", None, "seconds"):
+            spark = stack.enter_context(spark_session(lake, spark_config))
         return _Run(spark, lake, model, config, progress).execute(listed, started)
 
 
@@ -121,11 +124,10 @@ class _Run:
                 lambda: write.write_chunks(self.lake, made),
             )  # fmt: skip
             chunks = self._added("chunks", run_id)
-        if duplicates:
-            write.write_duplicates(self.lake, judged)
         if new:
-            write.write_rejects(self.lake, judged)
-            write.write_ledger(self.lake, judged)
+            self._counted(
+                "writing the ledger", new, "documents", lambda: self._write_rest(judged, duplicates)
+            )
         write.forget_file_rejects(self.spark, self.lake, self._healed(records, listed))
         judged.unpersist()
         records.unpersist()
@@ -179,6 +181,12 @@ class _Run:
             return []
         now = {row["file"] for row in records.where("stage = 'read'").select("file").collect()}
         return [file.uri for _, files in listed for file in files if file.uri in before - now]
+
+    def _write_rest(self, judged: DataFrame, duplicates: int) -> None:
+        if duplicates:
+            write.write_duplicates(self.lake, judged)
+        write.write_rejects(self.lake, judged)
+        write.write_ledger(self.lake, judged)
 
     def _added(self, table: str, run_id: str) -> int:
         snapshot = self.lake.table(table).current_snapshot()

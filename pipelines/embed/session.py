@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pipelines.embed.shape import Resources
 from pipelines.errors import EnvironmentFault
 from pipelines.redact import redact
 
+_CONNECT_SECONDS = 20
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray would run every worker through `uv run`, resolving the environment anew, if uv started us.
@@ -55,6 +57,8 @@ class RaySession:
         if ray.is_initialized():
             return
         try:
+            if self.config.address:
+                _check_answers(self.config.address)
             with _silenced_stderr():
                 ray.init(**self._arguments())
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
@@ -113,6 +117,14 @@ class RaySession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _check_answers(address: str) -> None:
+    """Fails where nothing listens: ray.init was still waiting for such an address after five minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # `auto` names no address
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
+            pass
 
 
 @contextmanager

@@ -61,9 +61,7 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
             )
     except ModelError:
         raise
-    except (
-        Exception
-    ) as error:  # transformers and safetensors raise OSError, ValueError, RuntimeError and their own
+    except Exception as error:  # transformers and safetensors raise built-in types and types of their own
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
             f"the checkpoint in {folder} cannot be loaded: {reason}",

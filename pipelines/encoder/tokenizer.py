@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -23,6 +24,12 @@ Offsets = list[tuple[int, int]]
 # The parts of tokenizer.json that decide which ids a text gets. Truncation and padding are ours to set, the
 # decoder and the format's version play no part.
 _DECISIVE = ("added_tokens", "model", "normalizer", "post_processor", "pre_tokenizer")
+
+# Spacing marks (Mc) with a combining class: kept where accents (Mn) are dropped, and sorted among them.
+_SORTED_MARKS = re.compile(
+    "[\u1715\u1734\u1b44\u1baa\u1bf2\u1bf3\u302e\u302f\ua953\ua9c0\U000111c0\U00011235\U0001134d"
+    "\U000116b6\U0001193d\U00016ff0\U00016ff1\U0001d165\U0001d166\U0001d16d-\U0001d172]"
+)
 
 
 class Tokenizer:
@@ -45,19 +52,20 @@ class Tokenizer:
         try:
             spec: dict[str, Any] = json.loads(tokenizer_json)
             self._rust = RustTokenizer.from_str(tokenizer_json)
+            # all-MiniLM's file pads and cuts every text to 128 tokens.
+            self._rust.no_truncation()
+            self._rust.no_padding()
+            probe = self._rust.encode("a")
+            inner = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
+            first, last = inner[0], inner[-1]
         except Exception as error:  # the library raises a bare Exception
             reason = " ".join(str(error).split())[:200]
-            raise ModelError(f"{TOKENIZER_FILE} holds no tokenizer: {reason}") from error
-        # all-MiniLM's file pads and cuts every text to 128 tokens.
-        self._rust.no_truncation()
-        self._rust.no_padding()
+            raise ModelError(f"{TOKENIZER_FILE} holds no usable tokenizer: {reason}") from error
         self.fingerprint = tokenizer_fingerprint(spec)
         self.vocab_size = max(self._rust.get_vocab(with_added_tokens=True).values()) + 1
         self.composable = is_composable(spec)
-        probe = self._rust.encode("a")
-        inner = [i for i, special in enumerate(probe.special_tokens_mask) if not special]
-        self._head = np.asarray(probe.ids[: inner[0]], dtype=np.int32)
-        self._tail = np.asarray(probe.ids[inner[-1] + 1 :], dtype=np.int32)
+        self._head = np.asarray(probe.ids[:first], dtype=np.int32)
+        self._tail = np.asarray(probe.ids[last + 1 :], dtype=np.int32)
         self._continues = _continuation_table(self._rust, spec) if self.composable else None
         self._heads: dict[str, npt.NDArray[np.int32]] = {}
 
@@ -93,7 +101,10 @@ class Tokenizer:
             encodings = self._rust.encode_batch(list(texts), add_special_tokens=False)
         except TypeError as error:
             _refuse_text(error)
-        return [(encoding.ids, encoding.offsets) for encoding in encodings]
+        return [
+            (encoding.ids, covering_offsets(text, encoding.offsets))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
 
     def word_starts(self, input_ids: Sequence[int] | npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
         """Where the ids may be cut: True for each token that begins a word (a pre-token).
@@ -167,6 +178,29 @@ class Tokenizer:
             prefix_ids = np.asarray(self.prefix_ids(prefix), dtype=np.int32)
             self._heads[prefix] = np.concatenate((self._head, prefix_ids))
         return self._heads[prefix]
+
+
+def covering_offsets(text: str, offsets: Offsets) -> Offsets:
+    """Offsets of which none begins after a character of its own token.
+
+    BertNormalizer drops accents after Unicode has sorted the marks of a letter. Where a word begins with a
+    mark that is kept, followed by an accent that sorts before it, tokenizers 0.23 gives the word the accent's
+    place, and a cut there would leave the mark behind.
+
+    Args:
+        text: What was tokenised.
+        offsets: Of its tokens, in order.
+    """
+    if text.isascii() or not _SORTED_MARKS.search(text):
+        return offsets
+    covering = []
+    reached = 0
+    for start, end in offsets:
+        # Such a mark is never dropped, so one between two tokens belongs to the second.
+        mark = _SORTED_MARKS.search(text, reached, start)
+        covering.append((mark.start() if mark else start, end))
+        reached = end
+    return covering
 
 
 def tokenizer_fingerprint(spec: dict[str, Any]) -> str:

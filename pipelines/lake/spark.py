@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from pipelines.errors import EnvironmentFault
@@ -99,13 +100,18 @@ def _start(lake: Lake, config: SparkConfig) -> SparkSession:
         settings["spark.sql.shuffle.partitions"] = str(config.shuffle_partitions)
     if config.jars == "local":
         settings["spark.jars"] = ",".join(str(path) for path in jar_paths())
-    builder = SparkSession.Builder().appName("embedlake")
+    conf = SparkConf().setAppName("embedlake").setAll(
+        list((settings | lake.spark_conf() | config.conf).items())
+    )  # fmt: skip
     if config.master:
-        builder = builder.master(config.master)
-    for key, value in (settings | lake.spark_conf() | config.conf).items():
-        builder = builder.config(key, value)
+        conf.setMaster(config.master)
     try:
-        spark = builder.getOrCreate()
+        if SparkContext._gateway is None:
+            # The JVM's own warnings go where its log goes, not to the terminal.
+            with log.open("ab") as stream:
+                gateway = launch_gateway(conf, {"stderr": stream})  # type: ignore[no-untyped-call] # pyspark's own
+            SparkContext._ensure_initialized(gateway=gateway)
+        spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EnvironmentFault(

@@ -96,6 +96,13 @@ def test_real_text_may_be_cut_at_every_word() -> None:
         assert wrapped().encode(text[offsets[cut][0] :])[0] == ids[cut:]
 
 
+def test_a_mark_that_unicode_sorts_behind_an_accent_stays_with_its_word() -> None:
+    text = "lake!\u302e\u064bx \u302e\x00\u0316"
+    ids, offsets = wrapped().encode(text)
+    assert offsets[2:] == [(5, 8), (9, 12)]
+    assert [wrapped().encode(text[a:b])[0] for a, b in offsets] == [[index] for index in ids]
+
+
 def test_offsets_are_in_characters_of_the_given_text() -> None:
     text = "Der 🎉 Fluß fließt"
     _, offsets = wrapped().encode(text)
@@ -200,5 +207,5 @@ def test_a_lone_surrogate_is_refused() -> None:
 
 def test_a_file_that_is_no_tokenizer_is_refused() -> None:
     for text in ("{}", "not json", "[]"):
-        with pytest.raises(ModelError, match="holds no tokenizer"):
+        with pytest.raises(ModelError, match="holds no usable tokenizer"):
             Tokenizer(text)

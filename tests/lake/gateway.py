@@ -1,4 +1,4 @@
-"""A gateway before a REST catalogue that loses the answer to a commit, as a load balancer does at a time-out."""
+"""A gateway before a REST catalogue that loses the answer to a commit, as load balancers do at a time-out."""
 
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +9,6 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from pipelines.lake import Lake, LakeConfig
-from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import ParquetLayout, WrittenFile, write_data_file
 from pipelines.lake.tables import BY_NAME
 
@@ -67,19 +65,6 @@ def keys_of(lake: Lake) -> list[str]:
     """The keys in `rejects`, as a fresh reader sees them, sorted."""
     found: list[str] = lake.table("rejects").scan(selected_fields=("key",)).to_arrow()["key"].to_pylist()
     return sorted(found)
-
-
-def append_many(config: LakeConfig, writer: int, appends: int, rows: int) -> list[str]:
-    """Appends `appends` files one after another, as one of many writers; the keys that it wrote."""
-    lake = Lake.open(config)
-    table = lake.table("rejects")
-    keys = []
-    for number in range(appends):
-        ours = [f"{writer}-{number}-{row}-{uuid4().hex[:6]}" for row in range(rows)]
-        done = append_files(table, [written(table, ours)], {"writer": str(writer)})
-        assert len(done) == 1
-        keys += ours
-    return keys
 
 
 def foreign(folder: Path, table: Table, rows: pa.Table) -> str:

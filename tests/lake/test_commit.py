@@ -1,10 +1,8 @@
-import multiprocessing
 import os
 import signal
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +16,8 @@ from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import WrittenFile
 from pipelines.lake.live import LiveFiles
 from tests.lake.gateway import Gateway
-from tests.lake.samples import append_many, keys_of, opened, rejects, written
-
-SPAWN = multiprocessing.get_context("spawn")  # as on every platform; a fork would share the test's threads
+from tests.lake.samples import keys_of, opened, written
+from tests.lake.writers import append_and_die, append_many, at_once, exit_code, offer
 
 
 def snapshots(lake: Lake) -> int:
@@ -170,7 +167,7 @@ def test_threads_that_append_at_once_lose_and_double_nothing(lake_config: LakeCo
 
     def write(writer: int) -> list[str]:
         start.wait()
-        return append_many(lake_config, writer, appends, rows=3)
+        return append_many(writer, lake_config, appends, rows=3)
 
     with ThreadPoolExecutor(writers) as pool:
         keys = [key for keys in pool.map(write, range(writers)) for key in keys]
@@ -179,56 +176,20 @@ def test_threads_that_append_at_once_lose_and_double_nothing(lake_config: LakeCo
     assert snapshots(lake) == writers * appends
 
 
-_start: Any = None
-
-
-def _prepare(start: Any) -> None:
-    global _start
-    _start = start
-
-
-def _write(config: LakeConfig, writer: int) -> list[str]:
-    _start.wait()
-    return append_many(config, writer, appends=5, rows=2)
-
-
 def test_processes_that_append_at_once_lose_and_double_nothing(lake_config: LakeConfig) -> None:
-    lake, writers = opened(lake_config), 3
-    with ProcessPoolExecutor(writers, SPAWN, _prepare, (SPAWN.Barrier(writers),)) as pool:
-        keys = [key for keys in pool.map(_write, [lake_config] * writers, range(writers)) for key in keys]
+    lake = opened(lake_config)
+    keys = [key for keys in at_once(3, append_many, lake_config, 5, 2) for key in keys]
     assert keys_of(lake) == sorted(keys)
-    assert snapshots(lake) == writers * 5
+    assert len(keys) == 3 * 5 * 2
+    assert snapshots(lake) == 3 * 5
 
 
-def test_processes_that_append_the_same_files_at_once_append_each_once(local_config: LakeConfig) -> None:
-    lake, writers = opened(local_config), 3
+def test_processes_that_append_the_same_files_at_once_append_each_once(lake_config: LakeConfig) -> None:
+    lake = opened(lake_config)
     files = [written(lake.table("rejects"), [str(number)]) for number in range(6)]
-    with ProcessPoolExecutor(writers, SPAWN, _prepare, (SPAWN.Barrier(writers),)) as pool:
-        done = list(pool.map(_offer, [local_config] * writers, [files] * writers))
+    done = at_once(3, offer, lake_config, files)
     assert keys_of(lake) == [str(number) for number in range(6)]
     assert sorted(path for paths in done for path in paths) == sorted(file.path for file in files)
-
-
-def _offer(config: LakeConfig, files: list[WrittenFile]) -> list[str]:
-    table = Lake.open(config).table("rejects")
-    _start.wait()
-    return [done.path for file in files for done in append_files(table, [file], {})]
-
-
-def _die(config: LakeConfig, file: WrittenFile, when: str) -> None:
-    """Appends, and is killed at the named moment."""
-    table = Lake.open(config).table("rejects")
-    if when == "before the commit":
-        os.kill(os.getpid(), signal.SIGKILL)
-    send = table.catalog.commit_table
-
-    def commit_table(*arguments: Any) -> Any:
-        answer = send(*arguments) if when == "after the commit" else None
-        os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-    table.catalog.commit_table = commit_table  # type: ignore[method-assign]
-    append_files(table, [file], {})
 
 
 @pytest.mark.parametrize(
@@ -239,10 +200,7 @@ def test_a_writer_killed_leaves_all_or_nothing_and_the_same_call_again_completes
 ) -> None:
     lake = opened(lake_config)
     file = written(lake.table("rejects"), ["a"])
-    process = SPAWN.Process(target=_die, args=(lake_config, file, when))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert exit_code(append_and_die, lake_config, file, when) == -signal.SIGKILL
     assert keys_of(lake) == left
     assert append_files(lake.table("rejects"), [file], {}) == ([] if left else [file])
     assert keys_of(lake) == ["a"]
@@ -262,14 +220,3 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
         assert gateway.failed == 1
     assert keys_of(lake) == ["a"]
     assert snapshots(lake) == 1
-
-
-def test_rows_of_two_files_are_counted_by_the_summary(local_config: LakeConfig) -> None:
-    lake = opened(local_config)
-    table = lake.table("rejects")
-    append_files(table, [written(table, ["a", "b"]), written(table, ["c"], "read")], {})
-    snapshot = lake.table("rejects").current_snapshot()
-    assert snapshot is not None
-    assert snapshot.summary is not None
-    assert snapshot.summary["total-records"] == "3"
-    assert rejects(["a"]).num_rows == 1
