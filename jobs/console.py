@@ -58,7 +58,7 @@ class ConsoleProgress:
 
     def say(self, line: str) -> None:
         """Prints the line, without credentials."""
-        self.console.print(redact(line), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(redact(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def _bar(self, label: str, total: int | None, unit: str) -> Iterator[Step]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -82,11 +83,12 @@ def _flushed() -> Iterator[None]:
 
 def _has_no_reader() -> bool:
     """Whether it is stdout that is broken, as by `| head`, and not some other pipe."""
+    poll = select.poll()
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return True
-    return False
+        poll.register(sys.stdout, select.POLLOUT)
+    except (OSError, ValueError):  # it is no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _explained(error: Exception, lake: LakeConfig | None) -> EmbedlakeError | None:

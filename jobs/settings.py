@@ -62,6 +62,8 @@ def load_settings(
     values = load_yaml(profile_path(profile))
     origins = _Origins(f"profile {profile}")
     parse_partial(values, origins.profile)
+    # A section whose lines are all commented out is none.
+    values = {"lake": {}} | {key: value for key, value in values.items() if value is not None}
     for name, text in (os.environ if environment is None else environment).items():
         if name.startswith(_PREFIX) and name not in _APART:
             key = name.removeprefix(_PREFIX).lower().replace("__", ".")

@@ -1,13 +1,17 @@
 """Rows for the lake's tables, small and valid, without an engine."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
+from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.datafiles import ParquetLayout, WrittenFile, write_data_file
 from pipelines.lake.tables import BY_NAME
@@ -80,3 +84,23 @@ def foreign(folder: Path, table: Table, rows: pa.Table) -> str:
         pa.Table.from_arrays([rows[field.name] for field in fields], schema=pa.schema(fields)), path
     )
     return f"file://{path}"
+
+
+@contextmanager
+def fault(kind: type[EmbedlakeError], *words: str) -> Iterator[None]:
+    """Expects a fault that keeps to what every fault keeps to, and has all the words.
+
+    It is one line of message and a hint, and holds no secret of the environment.
+    """
+    with pytest.raises(kind) as caught:
+        yield
+    error, line = caught.value, str(caught.value)
+    assert error.message
+    assert error.hint
+    assert "\n" not in line
+    assert len(line) < 500
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "EMBEDLAKE_CATALOG_CREDENTIAL"):
+        for part in os.environ.get(name, "").split(":"):
+            assert not part or part not in line, name
+    for word in words:
+        assert word in line
