@@ -145,6 +145,7 @@ def test_what_stands_around_a_secret_stays_and_redacting_twice_changes_nothing(t
     [
         "n_tokens=512",
         "n_tokens=51200",
+        "max_new_token=51200, batch_token = 4096",
         "max_tokens: 2048, overlap_tokens: 0",
         "tokens: 512",
         "42,000 tokens/s, 1,234 tokens",

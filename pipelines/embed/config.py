@@ -13,8 +13,8 @@ class EmbedConfig(Config):
 
     Attributes:
         device: What the encoders run on; `auto` is `cuda` where Ray has GPUs, else `cpu`.
-        actors: Encoders at work, each with a copy of the model; None is one per GPU, or one without GPUs. A
-            cluster of CPU machines wants this set, to about one per machine.
+        actors: Encoders at work, each with a copy of the model; None is one per GPU, or without GPUs one per
+            core, up to eight on a machine.
         gpus_per_actor: Share of a GPU that an encoder takes; below 1, several share one.
         threads: CPU threads of an encoder's forward pass; None is the machine's cores shared by its actors.
         batch_tokens: Most tokens of one forward pass, padding included.

@@ -52,7 +52,7 @@ def run(body: str, *options: str) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"AWS_SECRET_ACCESS_KEY": "hunter2hunter2"},
+        env=os.environ | {"AWS_SECRET_ACCESS_KEY": "hunter2hunter2", "PYTHONUNBUFFERED": ""},
     )
 
 

@@ -171,6 +171,8 @@ def test_a_section_that_the_profile_leaves_empty_is_as_if_it_were_not_there(tmp_
     path.write_text("lake:\nspark:\n")
     found = load("spark.driver_memory=1g", profile=str(path), lake_dir=Path("x"))
     assert (found.lake.dir, found.spark.driver_memory) == (Path("x"), "1g")
+    path.write_text("lake:\n  dir: x\n  s3:\n")
+    assert load("lake.s3.region=eu-north-1", profile=str(path)).lake.s3.region == "eu-north-1"
 
 
 @pytest.mark.parametrize("content", ["", "lake:", "spark: {master: local}"])
