@@ -189,7 +189,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 @app.command(epilog=_EPILOG)
 def demo(
     context: typer.Context,
-    documents: Annotated[int, typer.Option(min=100, help="About how many documents.")] = 4000,
+    documents: Annotated[int, typer.Option(min=100, help="About how many documents.")] = 3000,
 ) -> None:
     """The documentation of the installed packages: curate, embed, status and three searches."""
     from jobs.demo import run

@@ -1,6 +1,6 @@
 """The job's words: bars on a terminal, plain lines elsewhere; progress to stderr, results to stdout."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
 
@@ -83,22 +83,35 @@ class ConsoleProgress:
     @contextmanager
     def _lines(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
         started = monotonic()
-        of = "" if total is None else f" of {amount(total, unit)}"
-        say = self.say
-        say(f"{label}{of.replace(' of ', ': ')}")
+        self.say(label if total is None else f"{label}: {amount(total, unit)}")
+        yield _PlainStep(self.say, label, total, unit)
+        self.say(f"{label}: done in {monotonic() - started:.1f} s")
 
-        class Lines:
-            last = started
 
-            def done(self, count: int) -> None:
-                now = monotonic()
-                if now - self.last < _PLAIN_SECONDS or not count:
-                    return
-                self.last = now
-                left = (
-                    "" if total is None else f", {(now - started) * max(total - count, 0) / count:.0f} s left"
-                )
-                say(f"{label}: {amount(count, unit)}{of}{left}")
+class _PlainStep:
+    """A step in lines; its rate counts from the first report, since what comes before is starting up."""
 
-        yield Lines()
-        say(f"{label}: done in {monotonic() - started:.1f} s")
+    def __init__(self, say: Callable[[str], None], label: str, total: int | None, unit: str) -> None:
+        self._say, self._label, self._total, self._unit = say, label, total, unit
+        self._said = monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def done(self, count: int) -> None:
+        now = monotonic()
+        if self._first is None and count:
+            self._first = (now, count)
+        if now - self._said < _PLAIN_SECONDS or self._first is None:
+            return
+        self._said = now
+        self._say(f"{self._label}: {amount(count, self._unit)}{self._rest(now, count)}")
+
+    def _rest(self, now: float, count: int) -> str:
+        if self._total is None:
+            return ""
+        of = f" of {amount(self._total, self._unit).removesuffix(f' {self._unit}')}"
+        assert self._first is not None  # `done` has set it
+        since, at = self._first
+        if count <= at:
+            return of
+        left = (now - since) * max(self._total - count, 0) / (count - at)
+        return f"{of}, {left:.0f} s left"

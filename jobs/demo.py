@@ -11,6 +11,12 @@ from time import monotonic
 from rich.console import Console
 
 from jobs.demo_corpus import write_demo_corpus
+from jobs.guard import guarded
+from jobs.search import hits_table
+from jobs.settings import Settings, load_settings
+from pipelines.encoder.conf import load_model_conf
+from pipelines.lake import Lake
+from pipelines.search.search import Searcher
 
 _QUERIES = (
     "how do I remove duplicate rows from a table",
@@ -38,18 +44,30 @@ def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: 
     options = ["--profile", profile] if profile != "local" else []
     options += ["--lake", str(place)] if profile == "local" else []
     options += [word for assignment in assignments for word in ("--set", assignment)]
-    commands = [["curate", str(corpus)], ["embed"], ["status"]]
-    commands += [["search", query, "--top", "3"] for query in _QUERIES]
-    for command in commands:
+    for command in (["curate", str(corpus)], ["embed"], ["status"]):
         _run(console, [*command, *options])
+    _search(console, load_settings(profile, place if profile == "local" else None, assignments), options)
     console.print(f"\ndone in {monotonic() - started:.0f} s. Now ask it yourself:")
     line = shlex.join(["embedlake", "search", "your question", "--dim", "128", *options])
     console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def _run(console: Console, words: list[str]) -> None:
+def _search(console: Console, settings: Settings, options: Sequence[str]) -> None:
+    """What the commands print, by one process: each would load the model anew."""
+    with guarded(False, settings.lake):
+        searcher = Searcher.open(Lake.open(settings.lake), load_model_conf(settings.model))
+        for query in _QUERIES:
+            _show(console, ["search", query, "--top", "3", *options])
+            console.print(hits_table(query, searcher.search(query, k=3)))
+
+
+def _show(console: Console, words: Sequence[str]) -> None:
     console.print(f"\n[bold]$ {shlex.join(['embedlake', *words])}[/]", highlight=False, soft_wrap=True)
     sys.stdout.flush()
+
+
+def _run(console: Console, words: list[str]) -> None:
+    _show(console, words)
     width = {"COLUMNS": str(console.width)}
     done = subprocess.run(
         [sys.executable, "-m", "jobs.cli", *words], env={**os.environ, **width}, check=False
