@@ -115,9 +115,20 @@ def test_nothing_done_yet_tells_no_time_left(clock: Clock) -> None:
 def test_more_than_the_total_leaves_no_time_below_zero(clock: Clock) -> None:
     progress, stream = plain()
     with progress.step("embedding", 10, "rows") as step:
+        step.done(2)
         clock.now += 60
         step.done(20)
-    assert "embedding: 20 rows of 10 rows, 0 s left\n" in stream.getvalue()
+    assert "embedding: 20 rows of 10, 0 s left\n" in stream.getvalue()
+
+
+def test_the_time_left_does_not_count_the_start_of_workers(clock: Clock) -> None:
+    progress, stream = plain()
+    with progress.step("embedding", 100, "rows") as step:
+        clock.now += 1000
+        step.done(1)
+        clock.now += 20
+        step.done(21)
+    assert "embedding: 21 rows of 100, 79 s left\n" in stream.getvalue()
 
 
 def test_a_label_with_of_in_it_stays_whole() -> None:

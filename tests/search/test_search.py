@@ -61,7 +61,9 @@ def test_a_hit_carries_its_chunk(embedded: Embedded, searcher: Searcher) -> None
         "The quick brown fox jumps over the lazy dog.",
     )
     assert (hit.ordinal, hit.char_start, hit.char_end) == (0, 0, len(hit.text))
-    assert searcher.search("note 12", k=1, source="manual")[0].metadata["title"].startswith("Note")
+    title = searcher.search("note 12", k=1, source="manual")[0].metadata["title"]
+    assert title is not None
+    assert title.startswith("Note")
 
 
 def test_a_source_narrows_the_search(embedded: Embedded, searcher: Searcher) -> None:

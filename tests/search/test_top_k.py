@@ -1,6 +1,7 @@
 """The streaming ranking against sorting everything at once."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ def _ranking(
 ) -> list[tuple[str, float]]:
     top = TopK(k, query)
     edges = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         top.add(vectors[start:stop], _keys(ids[start:stop]))
     return [(rank.chunk_id, -rank.distance) for rank in top.best]
 
