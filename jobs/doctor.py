@@ -12,6 +12,7 @@ from typing import Literal
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.settings import Settings
@@ -177,6 +178,6 @@ def _table(checks: list[Check]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for check in checks:
-        lines = check.found + (f"\n[bold]→ {check.mend}[/]" if check.mend else "")
+        lines = escape(check.found) + (f"\n[bold]→ {escape(check.mend)}[/]" if check.mend else "")
         table.add_row(f"[{colours[check.state]}]{check.state}[/]", check.name, lines)
     return table

@@ -22,7 +22,7 @@ def run(settings: Settings, as_json: bool) -> None:
     if as_json:
         print(json.dumps(asdict(report)))  # noqa: T201 - for programs
     else:
-        Console().print(summary(report), highlight=False, soft_wrap=True)
+        Console().print(summary(report), highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(report: EmbedReport) -> str:

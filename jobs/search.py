@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
@@ -28,7 +29,7 @@ def run(settings: Settings, query: str, k: int, dim: int | None, source: str | N
 
 def hits_table(query: str, hits: list[Hit]) -> Table:
     """The hits as a table for a terminal."""
-    table = Table(title=f"“{query}”", title_justify="left", show_lines=True, expand=True)
+    table = Table(title=Text(f"“{query}”"), title_justify="left", show_lines=True, expand=True)
     table.add_column("score", justify="right", no_wrap=True)
     table.add_column("source", no_wrap=True)
     table.add_column("document", overflow="fold", ratio=2)
@@ -36,5 +37,6 @@ def hits_table(query: str, hits: list[Hit]) -> Table:
     for hit in hits:
         text = " ".join(hit.text.split())
         shown = text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-        table.add_row(f"{hit.score:.3f}", hit.source, hit.doc_id, shown)
+        # As Text: a document's brackets are no markup.
+        table.add_row(f"{hit.score:.3f}", Text(hit.source), Text(hit.doc_id), Text(shown))
     return table

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.settings import Settings
 from pipelines.embed.status import model_counts
@@ -58,7 +59,7 @@ def _print(counts: dict[str, Any], console: Console) -> None:
     for name in ("rows", "pending", "rejects"):
         models.add_column(name, justify="right")
     for key, model in counts["embeddings"].items():
-        models.add_row(key, *(f"{model[name]:,}" for name in ("rows", "pending", "rejects")))
+        models.add_row(Text(key), *(f"{model[name]:,}" for name in ("rows", "pending", "rejects")))
     if counts["embeddings"]:
         console.print(models)
     else:

@@ -36,6 +36,8 @@ def load_yaml(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"there is no configuration file {path}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if loaded is None:
@@ -79,10 +81,11 @@ def known_keys(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _suggest(key: str, known: Iterator[str]) -> str:
     names = sorted(known)
-    siblings = [name for name in names if name.rpartition(".")[0] == key.rpartition(".")[0]]
-    # A typo in the last part first; else the right name under another section.
-    near = difflib.get_close_matches(key, siblings, 1, 0.5) or difflib.get_close_matches(key, names, 1, 0.4)
-    if not near:
-        last = key.rpartition(".")[2]
-        near = [name for name in names if name.rpartition(".")[2] == last][:1]
-    return f"Did you mean '{near[0]}'?" if near else f"Known settings here: {', '.join(siblings)}"
+    section, _, last = key.rpartition(".")
+    siblings = [name for name in names if name.rpartition(".")[0] == section]
+    # A typo in the last part first; else the right name under another section; else anything alike.
+    near = difflib.get_close_matches(last, [name.rpartition(".")[2] for name in siblings], 1, 0.6)
+    near = [f"{section}.{name}".lstrip(".") for name in near]
+    near = near or [name for name in names if name.rpartition(".")[2] == last][:1]
+    near = near or ([] if section else difflib.get_close_matches(key, names, 1, 0.6))
+    return f"Did you mean '{near[0]}'?" if near else f"Known settings here: {', '.join(siblings or names)}"

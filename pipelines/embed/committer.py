@@ -148,7 +148,6 @@ class Committer:
         self._pending = {}
         appended = append_files(table, files, self._properties, self._still_missing, _Paths(self.live))
         self.total.commits += bool(appended)
-        table.refresh()
         # Files that an interrupted call had appended are in the table too; deleting one would lose its rows.
         held = {file.path for file in appended} | {file.path for file in self.live.of(table)}
         cut = []

@@ -50,6 +50,7 @@ class EmbedReport:
         seconds: The run's whole time.
         encoding_seconds: Of it, from when the first encoder, its model loaded, took up a unit to the end of
             the last commit: what a longer run needs more of.
+        tokens_per_second: Of the encoding seconds; 0 where nothing was to do.
     """
 
     model: str
@@ -63,11 +64,7 @@ class EmbedReport:
     tokens: int
     seconds: float
     encoding_seconds: float
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Of the encoding seconds; 0 where nothing was to do."""
-        return self.tokens / self.encoding_seconds if self.encoding_seconds else 0.0
+    tokens_per_second: float
 
 
 def embed(
@@ -103,7 +100,9 @@ def embed(
         live = embedded_files(lake.table("embeddings"))
         plan = survey(lake, model.key, progress, live)
         if not plan.pending:
-            progress.say(f"nothing to embed: all {plan.settled_rows:,} chunks are done by {model.key}")
+            progress.say(
+                f"nothing to embed: {plan.settled_rows:,} chunks are done by {model.key}, none is left"
+            )
             return _report(model, plan, Committed(), 0, 0, time.monotonic() - began, 0.0)
         with explained(lake.config):
             record_model(lake.table("embeddings"), model.key, asdict(model))
@@ -201,6 +200,7 @@ def _report(
         tokens=tokens,
         seconds=seconds,
         encoding_seconds=encoding_seconds,
+        tokens_per_second=tokens / encoding_seconds if encoding_seconds else 0.0,
     )
 
 

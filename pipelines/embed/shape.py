@@ -10,9 +10,11 @@ from pipelines.errors import EnvironmentFault
 # Logical CPUs that a reading or a writing task takes: it waits for storage more than it computes.
 IO_CPUS = 0.25
 # Encoders on a CPU node, while it has as many cores. Two threads of one encoder wait for each other at every
-# operation: with one core of two busy elsewhere (Ray's own processes are enough) they made 1,570 to 2,270
-# tokens/s where one thread alone made 6,260 (MiniLM, bf16, 2-core EPYC). Encoders do not wait for each other;
-# each costs about 0.7 GB of memory, so beyond eight they get threads instead.
+# operation, and Ray starts its workers at niceness 15: all else on a machine goes first. MiniLM, bf16, 4,800
+# rows of 37 tokens, 2-core EPYC, tokens/s of 1 encoder x 1 thread, 1 x 2 and 2 x 1: 6,700, 10,400 and 8,200
+# while the machine was idle; 4,700, 2,000 to 3,600 and 3,100 to 5,200 while it was not. Leaving a core to Ray
+# does not pay: its processes take a tenth of one. An encoder costs about 0.7 GB of memory, so beyond eight
+# they get threads instead.
 _CPU_ENCODERS = 8
 
 

@@ -79,6 +79,7 @@ def append_files(
                 # It may have landed: the next look at the table tells.
                 landed = {file.path for file in wanted}
                 continue
+            table.refresh()
         return [file for file in files if file in wanted or (file.path in landed & held)]
     raise CommitError(f"{table.name()[-1]} was changed by others {_ATTEMPTS} times in a row", "Run again")
 

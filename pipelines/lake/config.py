@@ -13,7 +13,13 @@ from pipelines.config import Config
 CREDENTIAL_VARIABLE = "EMBEDLAKE_CATALOG_CREDENTIAL"
 TOKEN_VARIABLE = "EMBEDLAKE_CATALOG_TOKEN"  # noqa: S105 - the variable's name, not a token
 
-_SECRET_WORDS = ("secret", "password", "token", "credential", "access-key", "access_key")
+_SECRET_WORDS = ("secret", "password", "token", "credential", "access-key", "access_key", "authorization")
+
+
+def _without_login(uri: str | None) -> str | None:
+    if uri and "@" in uri.partition("://")[2].partition("/")[0]:
+        raise ValueError(f"an address must hold no user or password: use {CREDENTIAL_VARIABLE}")
+    return uri
 
 
 class CatalogConfig(Config):
@@ -34,6 +40,8 @@ class CatalogConfig(Config):
     oauth2_server_uri: str | None = None
     properties: dict[str, str] = Field(default_factory=dict)
 
+    _no_login = field_validator("uri", "oauth2_server_uri")(_without_login)
+
     @field_validator("properties")
     @classmethod
     def _no_secret(cls, value: dict[str, str]) -> dict[str, str]:
@@ -50,8 +58,6 @@ class CatalogConfig(Config):
             raise ValueError(
                 f"a {self.type} catalogue needs its uri: set lake.catalog.uri or EMBEDLAKE_LAKE__CATALOG__URI"
             )
-        if self.uri and "@" in self.uri.partition("://")[2].partition("/")[0]:
-            raise ValueError(f"the catalogue's uri must hold no user or password: use {CREDENTIAL_VARIABLE}")
         return self
 
 
@@ -67,6 +73,8 @@ class S3Config(Config):
     endpoint: str | None = None
     region: str | None = None
     path_style: bool = True
+
+    _no_login = field_validator("endpoint")(_without_login)
 
     def resolved_endpoint(self) -> str | None:
         """The endpoint after the environment's fall-backs."""
@@ -103,6 +111,13 @@ class LakeConfig(Config):
     buckets: int = Field(default=16, ge=1, le=65536)
     catalog: CatalogConfig = CatalogConfig()
     s3: S3Config = S3Config()
+
+    @field_validator("dir")
+    @classmethod
+    def _fits_a_uri(cls, value: Path | None) -> Path | None:
+        if value is not None and set("#?%") & set(str(value.expanduser().absolute())):
+            raise ValueError(f"the lake's folder is part of addresses, so '{value}' must not have #, ? or %")
+        return value
 
     @model_validator(mode="after")
     def _somewhere(self) -> "LakeConfig":

@@ -4,16 +4,19 @@ A file's partition is never told by a caller: it is derived from the file's own 
 a wrong partition value in silence and readers then miss the rows (facts.md).
 """
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
+    pyarrow_to_schema,
     schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -46,18 +49,19 @@ class WrittenFile:
     def data_file(self) -> DataFile:
         """The manifest entry's data file."""
         # Not kept as a DataFile: pickling one loses its spec id (pyiceberg 0.12).
-        return DataFile.from_args(
+        file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
             file_format=FileFormat.PARQUET,
             partition=Record(*self.partition),
             file_size_in_bytes=self.size,
             sort_order_id=None,
-            spec_id=self.spec_id,
             equality_ids=None,
             key_metadata=None,
             **self.statistics,
         )
+        file.spec_id = self.spec_id  # no argument of from_args
+        return file
 
 
 @dataclass(frozen=True)
@@ -98,19 +102,24 @@ def write_data_file(
     vector_paths = [f"{column}.list.element" for column in layout.vector_columns]
     plain = [field.name for field in rows.schema if field.name not in layout.vector_columns]
     output = table.io.new_output(path)
-    with output.create(overwrite=False) as stream:
-        writer = pq.ParquetWriter(
-            stream,
-            rows.schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=plain if vector_paths else True,
-            use_byte_stream_split=vector_paths or False,
-            write_statistics=plain if vector_paths else True,
-            store_schema=False,
-        )
-        with writer:
-            writer.write_table(rows, row_group_size=layout.row_group_rows)
+    try:
+        with output.create(overwrite=False) as stream:
+            writer = pq.ParquetWriter(
+                stream,
+                rows.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=plain if vector_paths else True,
+                use_byte_stream_split=vector_paths or False,
+                write_statistics=plain if vector_paths else True,
+                store_schema=False,
+            )
+            with writer:
+                writer.write_table(rows, row_group_size=layout.row_group_rows)
+    except BaseException:
+        with contextlib.suppress(Exception):  # what is left is an orphan, which no reader sees
+            table.io.delete(path)
+        raise
     metadata = writer.writer.metadata
     return _described(table, path, len(output), metadata, partition)
 
@@ -124,15 +133,12 @@ def describe_data_file(table: Table, path: str) -> WrittenFile:
     source = table.io.new_input(path)
     with source.open() as stream:
         parquet = pq.ParquetFile(stream)
-        missing = set(table.schema().column_names) & {
-            field.name for field in table.schema().fields if field.required
-        } - set(parquet.schema_arrow.names)
-        if missing:
-            raise CommitError(f"{path} lacks the required columns {', '.join(sorted(missing))}")
-        if parquet.metadata.num_rows == 0:
-            raise CommitError(f"{path} has no rows")
+        _check_file(table, parquet, path)
         columns = [table.schema().find_column_name(field.source_id) for field in table.spec().fields]
-        partition = derive_partition(table, parquet.read(columns=columns))
+        keys = parquet.read(columns=columns)
+        if any(column.null_count for column in keys.columns):
+            raise CommitError(f"{path} has nulls in a column that decides its partition")
+        partition = derive_partition(table, keys)
         return _described(table, path, len(source), parquet.metadata, partition)
 
 
@@ -159,6 +165,29 @@ def derive_partition(table: Table, rows: pa.Table) -> tuple[Any, ...]:
     return tuple(values)
 
 
+def _check_file(table: Table, parquet: pq.ParquetFile, path: str) -> None:
+    """Refuses a foreign file that readers could not read: columns go by field id, types are trusted."""
+    if parquet.metadata.num_rows == 0:
+        raise CommitError(f"{path} has no rows")
+    names = parquet.schema_arrow.names
+    missing = [field.name for field in table.schema().fields if field.required and field.name not in names]
+    if missing:
+        raise CommitError(f"{path} lacks the required columns {', '.join(missing)}")
+    try:
+        found = pyarrow_to_schema(parquet.schema_arrow)
+    except ValueError as error:
+        raise CommitError(f"{path} carries no field ids", "Write it with the table's own schema") from error
+    for field in table.schema().fields:
+        if field.name not in names:
+            continue
+        other = found.find_field(field.name)
+        if other.field_id != field.field_id or str(other.field_type) != str(field.field_type):
+            raise CommitError(
+                f"column '{field.name}' of {path} is {other.field_type} with field id {other.field_id}, "
+                f"table {table.name()[-1]} has {field.field_type} with {field.field_id}"
+            )
+
+
 def _conformed(table: Table, rows: pa.Table) -> pa.Table:
     wanted = schema_to_pyarrow(table.schema())
     if rows.num_rows == 0:
@@ -172,7 +201,9 @@ def _conformed(table: Table, rows: pa.Table) -> pa.Table:
             columns.append(pa.nulls(rows.num_rows, field.type))
             continue
         column = rows.column(field.name)
-        if not field.nullable and column.null_count:
+        inner = getattr(field.type, "value_field", None)
+        holes = inner is not None and not inner.nullable and pc.list_flatten(column).null_count
+        if holes or (not field.nullable and column.null_count):
             raise CommitError(f"rows for {table.name()[-1]} have nulls in the required column '{field.name}'")
         try:
             columns.append(column.cast(field.type))

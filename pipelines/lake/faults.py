@@ -64,6 +64,7 @@ _REST_FAULTS = _REFUSALS | {
     "TooManyRequestsError",
     "CommitFailedException",
 }
+_JVM_REFUSALS = r"iceberg\.exceptions\.(?:NotAuthorized|Forbidden)Exception"
 _FILE_HINTS = {
     errno.EACCES: "Give this user the right to it, or name another folder",
     errno.EPERM: "Give this user the right to it, or name another folder",
@@ -133,7 +134,7 @@ def _catalog_error(chain: list[BaseException], text: str, config: LakeConfig) ->
     where = redact(config.catalog_uri or config.catalog.type)
     names = {type(link).__name__ for link in chain}
     status = next((code for link in chain if (code := _status(link))), None)
-    if names & _REFUSALS or status in (401, 403) or re.search(r"NotAuthorized|ForbiddenException", text):
+    if names & _REFUSALS or status in (401, 403) or re.search(_JVM_REFUSALS, text):
         return CatalogError(
             f"the catalogue at {where} refuses the credential",
             "Set lake.catalog.auth to oauth2 or sigv4"
@@ -169,7 +170,9 @@ def _is_catalog_fault(chain: list[BaseException], text: str, config: LakeConfig)
     modules = {type(link).__module__.partition(".")[0] for link in chain}
     if modules & {"requests", "sqlalchemy", "sqlite3", "thrift"}:
         return True
-    return bool(_REST_FAULTS & {type(link).__name__ for link in chain}) or "RESTException" in text
+    if _REST_FAULTS & {type(link).__name__ for link in chain}:
+        return True
+    return "RESTException" in text or re.search(_JVM_REFUSALS, text) is not None
 
 
 def _asked(link: BaseException) -> str | None:

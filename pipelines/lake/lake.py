@@ -1,17 +1,28 @@
 """One `Lake`, opened from configuration: the catalogue for pyiceberg, and the same one for Spark."""
 
+import contextlib
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
-from pipelines.errors import CatalogError, ModelError
+from pipelines.errors import CatalogError, CommitError, ModelError
 from pipelines.lake import s3
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig
 from pipelines.lake.faults import explained
 from pipelines.lake.tables import BY_NAME, TABLES, TOKENIZER_PROPERTY, TableSpec
+
+T = TypeVar("T")
+_ATTEMPTS = 20
 
 
 class Lake:
@@ -40,7 +51,7 @@ class Lake:
         with explained(config):
             if config.root is not None:
                 (config.root / "warehouse").mkdir(parents=True, exist_ok=True)
-            catalog = load_catalog(config.name, **_pyiceberg_properties(config))
+            catalog = _settled(lambda: load_catalog(config.name, **_pyiceberg_properties(config)))
             # Both asks the service something, and costs nothing where it is a file.
             catalog.namespace_exists(config.namespace)
             return cls(config, catalog)
@@ -76,7 +87,7 @@ class Lake:
     def ensure_tables(self) -> None:
         """Creates the namespace and every table that is absent. Safe to run from many jobs at once."""
         with explained(self.config):
-            self.catalog.create_namespace_if_not_exists(self.config.namespace)
+            _settled(lambda: self.catalog.create_namespace_if_not_exists(self.config.namespace))
             for spec in TABLES:
                 if not self.catalog.table_exists(self.identifier(spec.name)):
                     self._create(spec)
@@ -100,12 +111,17 @@ class Lake:
             ModelError: The table's chunks were made by another tokenizer.
         """
         table = self.table("chunks")
-        recorded = table.properties.get(TOKENIZER_PROPERTY)
-        if recorded is None:
-            with explained(self.config), table.transaction() as transaction:
+        for _ in range(_ATTEMPTS):
+            table.refresh()
+            if TOKENIZER_PROPERTY in table.properties:
+                return check_tokenizer(table.properties[TOKENIZER_PROPERTY], fingerprint)
+            with (
+                explained(self.config),
+                contextlib.suppress(CommitFailedException),  # others changed the table: look again
+                table.transaction() as transaction,
+            ):
                 transaction.set_properties({TOKENIZER_PROPERTY: fingerprint})
-        else:
-            check_tokenizer(recorded, fingerprint)
+        raise CommitError("the table of chunks was changed by others again and again", "Run again")
 
     def spark_conf(self) -> dict[str, str]:
         """Spark settings that open this very catalogue. Holds no secret: see `spark_secrets`."""
@@ -151,6 +167,20 @@ class Lake:
         """
         prefix = f"spark.sql.catalog.{self.config.name}"
         return {f"{prefix}.{key}": value for key, value in _oauth2_secrets(self.config).items()}
+
+
+def _settled(action: Callable[[], T]) -> T:
+    """What `action` gives, tried again where another job has just created what it was about to create.
+
+    A SQL catalogue tells such a rival by the database's own fault: a table or a row that exists already.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return action()
+        except SQLAlchemyError as error:
+            if not any(word in str(error) for word in ("already exists", "UNIQUE constraint")):
+                raise
+    return action()
 
 
 def check_tokenizer(recorded: str, fingerprint: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.typedef import Record
@@ -90,10 +90,12 @@ def read_file(
     table: Table, file: ScanFile, columns: Sequence[str], row_filter: BooleanExpression | None = None
 ) -> pa.Table:
     """`read_batches` as one table, which may have no rows but always has the columns."""
+    schema = schema_to_pyarrow(table.schema().select(*columns), include_field_ids=False)
     batches = list(read_batches(table, file, columns, row_filter))
-    if batches:
-        return pa.Table.from_batches(batches)
-    return table.schema().select(*columns).as_arrow().empty_table().select(list(columns))
+    rows = pa.Table.from_batches(batches) if batches else schema.empty_table().select(list(columns))
+    # pyiceberg gives string or large_string, as it comes; here it is always the same.
+    wanted = pa.schema([schema.field(name) for name in columns])
+    return rows if rows.schema.equals(wanted) else rows.cast(wanted)
 
 
 def _task(file: ScanFile) -> FileScanTask:

@@ -20,6 +20,7 @@ class Result:
 
     def json(self) -> Any:
         """Its standard output, which is one JSON value."""
+        assert self.code == 0, self.err
         return json.loads(self.out)
 
 

@@ -30,6 +30,22 @@ def encoder(conf: ModelConf) -> Encoder:
 @pytest.fixture
 def lake(local_config: LakeConfig, tokenizer: Tokenizer) -> Lake:
     """A local lake with 60 chunks in 9 files and 4 partitions."""
-    lake = Lake.open(local_config)
+    return _with_chunks(local_config, tokenizer)
+
+
+@pytest.fixture
+def any_lake(lake_config: LakeConfig, tokenizer: Tokenizer) -> Lake:
+    """The same, once local and once on S3 with a REST catalogue."""
+    return _with_chunks(lake_config, tokenizer)
+
+
+@pytest.fixture
+def s3_lake(s3_config: LakeConfig, tokenizer: Tokenizer) -> Lake:
+    """The same on S3 with a REST catalogue."""
+    return _with_chunks(s3_config, tokenizer)
+
+
+def _with_chunks(config: LakeConfig, tokenizer: Tokenizer) -> Lake:
+    lake = Lake.open(config)
     append_chunks(lake, corpus(30), tokenizer, rows_per_file=8)
     return lake

@@ -30,7 +30,7 @@ from tests.chunks import ChunkText, append_chunks, corpus
 from tests.embed.inline import InlineRun, check_accounts, rewrite, vectors
 
 _ROOT = Path(__file__).parents[2]
-_CONFIG = EmbedConfig(threads=1, commit_units=2)
+_CONFIG = EmbedConfig(actors=1, threads=1, commit_units=2)
 _CHUNKS = 60
 
 
@@ -90,7 +90,9 @@ def test_every_chunk_is_embedded_once_and_a_second_run_does_nothing(
 
     again = embed(lake, conf, _CONFIG, RayConfig(), told)
     assert (again.rows, again.rejects, again.units, again.settled_rows) == (0, 0, 0, _CHUNKS + 1)
-    assert told.lines[-1] == f"nothing to embed: all {_CHUNKS + 1} chunks are done by {report.model}"
+    assert (
+        told.lines[-1] == f"nothing to embed: {_CHUNKS + 1} chunks are done by {report.model}, none is left"
+    )
     assert len(told.steps) == 1
     assert ray.is_initialized()
 
@@ -103,13 +105,14 @@ def test_every_chunk_is_embedded_once_and_a_second_run_does_nothing(
     ],
 )
 def test_a_signal_commits_what_is_finished(
-    lake: Lake,
+    s3_lake: Lake,
     conf: ModelConf,
     encoder: Encoder,
     ray_session: RaySession,
     stop: signal.Signals,
     expected: type[BaseException],
 ) -> None:
+    lake = s3_lake
     told = _Told()
 
     def interrupt(amount: int) -> None:
@@ -117,7 +120,7 @@ def test_a_signal_commits_what_is_finished(
             os.kill(os.getpid(), stop)
 
     told.at_done = interrupt
-    config = EmbedConfig(threads=1, commit_seconds=3600)
+    config = EmbedConfig(actors=1, threads=1, commit_seconds=3600)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(expected):
         embed(lake, conf, config, RayConfig(), told)
@@ -242,7 +245,7 @@ from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.progress import Silent
 lake = Lake.open(LakeConfig.model_validate_json(sys.argv[1]))
-config = EmbedConfig(threads=1, commit_units=2)
+config = EmbedConfig(actors=1, threads=1, commit_units=2)
 report = embed(lake, load_model_conf("minilm"), config, RayConfig(address=sys.argv[2]), Silent())
 print(report.rows, report.needless_rows)
 """

@@ -1,12 +1,16 @@
 """Every state that a death, another job, a compaction or a delete can leave: nothing lost, nothing twice."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from pipelines.embed.committer import Committed
 from pipelines.embed.survey import pending_rows, survey
+from pipelines.embed.work import Finished
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
@@ -28,7 +32,8 @@ from tests.embed.inline import (
 _CHUNKS = 60
 
 
-def test_each_chunk_gets_the_vector_that_the_encoder_gives_its_text(lake: Lake, encoder: Encoder) -> None:
+def test_each_chunk_gets_the_vector_that_the_encoder_gives_its_text(any_lake: Lake, encoder: Encoder) -> None:
+    lake = any_lake
     assert check_accounts(lake, encoder.key) == _CHUNKS
     total = embed_inline(lake, encoder)
     assert (total.rows, total.rejects, total.needless_rows) == (_CHUNKS, 0, 0)
@@ -84,7 +89,8 @@ def test_two_jobs_at_once_share_the_table(lake: Lake, encoder: Encoder) -> None:
 
 
 @pytest.mark.parametrize("committed", [0, 3, 9])
-def test_compacted_chunks_are_not_embedded_again(lake: Lake, encoder: Encoder, committed: int) -> None:
+def test_compacted_chunks_are_not_embedded_again(any_lake: Lake, encoder: Encoder, committed: int) -> None:
+    lake = any_lake
     run = InlineRun.start(lake, encoder)
     units = run.work()
     if committed:
@@ -160,7 +166,8 @@ def _first_rows(lake: Lake, table: str, count: int) -> tuple[str, list[str]]:
     return file.path, read_file(lake.table(table), file, ["chunk_id"]).column(0).to_pylist()
 
 
-def test_embeddings_deleted_by_position_are_pending_again(lake: Lake, encoder: Encoder) -> None:
+def test_embeddings_deleted_by_position_are_pending_again(any_lake: Lake, encoder: Encoder) -> None:
+    lake = any_lake
     embed_inline(lake, encoder)
     path, _ = _first_rows(lake, "embeddings", 3)
     delete_positions(lake, "embeddings", path, [0, 2])
@@ -214,8 +221,9 @@ def _with_bad_chunks(lake: Lake, tokenizer: Tokenizer, count: int = 2) -> None:
 
 
 def test_what_cannot_be_embedded_is_rejected_with_its_reason(
-    lake: Lake, encoder: Encoder, tokenizer: Tokenizer
+    any_lake: Lake, encoder: Encoder, tokenizer: Tokenizer
 ) -> None:
+    lake = any_lake
     _with_bad_chunks(lake, tokenizer)
     total = embed_inline(lake, encoder)
     assert (total.rows, total.rejects) == (_CHUNKS + 2, 4)
@@ -267,6 +275,26 @@ def test_a_reject_is_written_once_and_never_pending(
     assert check_accounts(lake, encoder.key) == 0
     assert late.committer.total.rejects == 0
     assert lake.table("rejects").scan().count() == 4
+
+
+def test_jobs_that_commit_at_the_same_moment_double_nothing(
+    lake: Lake, encoder: Encoder, tokenizer: Tokenizer
+) -> None:
+    _with_bad_chunks(lake, tokenizer)
+    runs = [InlineRun.start(lake, encoder) for _ in range(4)]
+    works = [run.work() for run in runs]
+    together = threading.Barrier(len(runs))
+
+    def commit(run: InlineRun, units: list[Finished]) -> Committed:
+        together.wait()
+        return run.commit(units)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        totals = list(pool.map(commit, runs, works))
+    assert check_accounts(lake, encoder.key) == 0
+    assert sum(total.rows for total in totals) == _CHUNKS + 2
+    assert sum(total.rejects for total in totals) == 4
+    assert live_files(lake, "embeddings") == data_files(lake, "embeddings")
 
 
 def test_a_unit_of_rejects_alone_is_done(lake: Lake, encoder: Encoder, tokenizer: Tokenizer) -> None:

@@ -74,15 +74,15 @@ def keys_of(lake: Lake) -> list[str]:
 def foreign(folder: Path, table: Table, rows: pa.Table) -> str:
     """A file that another engine wrote for the table, with its field ids."""
     path = folder / "foreign.parquet"
-    target = schema_to_pyarrow(table.schema())
-    fields = [
-        pa.field(field.name, rows.schema.field(field.name).type, metadata=field.metadata)
-        for field in target
-        if field.name in rows.column_names
-    ]
-    pq.write_table(
-        pa.Table.from_arrays([rows[field.name] for field in fields], schema=pa.schema(fields)), path
-    )
+    fields = []
+    for field in schema_to_pyarrow(table.schema()):
+        if field.name in rows.column_names:
+            own = rows.schema.field(field.name).type  # and the table's where that only adds the element's id
+            is_list = pa.types.is_list(own) or pa.types.is_large_list(own)
+            is_same = is_list and own.value_type == field.type.value_type
+            fields.append(pa.field(field.name, field.type if is_same else own, metadata=field.metadata))
+    columns = [rows[field.name].cast(field.type) for field in fields]
+    pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), path)
     return f"file://{path}"
 
 

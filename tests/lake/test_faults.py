@@ -7,10 +7,11 @@ import pytest
 import requests
 import s3fs
 from pyiceberg.exceptions import CommitFailedException
+from sqlalchemy.exc import OperationalError
 
 from infra.local.seaweed import SeaweedServer
 from pipelines.curate.discover import discover
-from pipelines.errors import CatalogError, CommitError, ModelError, StorageError
+from pipelines.errors import CatalogError, CommitError, EmbedlakeError, ModelError, StorageError
 from pipelines.lake import CatalogConfig, Lake, LakeConfig, S3Config
 from pipelines.lake.faults import explain, explained
 from pipelines.lake.probe import probe_storage
@@ -223,6 +224,51 @@ def test_a_fault_that_was_handled_is_not_told_for_a_later_error(s3_config: LakeC
         with pytest.raises(ValueError, match="a wrong number") as caught:
             happens()
         assert explain(caught.value, s3_config) is None
+
+
+def test_a_fault_that_quotes_a_secret_is_told_without_it(s3_config: LakeConfig) -> None:
+    for error in (
+        OperationalError("connect to postgresql://me:hunter2@db failed", None, Exception("password=hunter2")),
+        OSError(errno.ENOENT, "No such file or directory", "http://me:hunter2@host/file"),
+        RuntimeError("AccessDenied: s3.secret-access-key=hunter2"),
+    ):
+        found = explain(error, s3_config)
+        assert found is not None
+        assert "***" in found.message
+        assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "told"),
+    [
+        (
+            "org.apache.iceberg.exceptions.NotAuthorizedException: Not authorized",
+            CatalogError,
+            "refuses the cred",
+        ),
+        (
+            "org.apache.iceberg.exceptions.RESTException: Error occurred: Connect to h",
+            CatalogError,
+            "not answer",
+        ),
+        ("S3Exception: null (Service: S3, Status Code: 403, Request ID: 4A)", StorageError, "refuses access"),
+        ("NoSuchBucketException: The specified bucket does not exist", StorageError, "bucket does not exist"),
+        (
+            "SdkClientException: Unable to execute HTTP request: Connection refused",
+            StorageError,
+            "not answer",
+        ),
+        ("java.io.IOException: No space left on device", StorageError, "the disk is full"),
+    ],
+)
+def test_what_the_jvm_says_in_words_alone_is_understood(
+    s3_config: LakeConfig, words: str, kind: type[EmbedlakeError], told: str
+) -> None:
+    error = RuntimeError(f"An error occurred while calling o48.merge.\n: {words}\n\tat java.base/Thread.run")
+    found = explain(error, s3_config)
+    assert type(found) is kind
+    assert told in found.message
+    assert "\n" not in str(found)
 
 
 def test_a_race_lost_for_good_is_a_commit_error(s3_config: LakeConfig) -> None:

@@ -78,7 +78,6 @@ def test_a_file_without_a_row_to_read_still_has_its_columns(local_config: LakeCo
     assert (empty.num_rows, empty.column_names) == (0, ["stage", "key"])
 
 
-@pytest.mark.xfail(reason="string where the file has rows, large_string where none are left", strict=True)
 def test_columns_have_one_type_whether_rows_are_left_or_not(local_config: LakeConfig) -> None:
     lake = opened(local_config)
     file = append(lake, rejects(["a"]))

@@ -63,15 +63,6 @@ def create_tables(writer: int, config: LakeConfig) -> list[str]:
     return [str(lake.table(name).metadata.table_uuid) for name in ("chunks", "embeddings")]
 
 
-def bind(writer: int, config: LakeConfig, fingerprints: Sequence[str]) -> str:
-    """Binds a tokenizer; what came of it."""
-    try:
-        Lake.open(config).bind_tokenizer(fingerprints[writer])
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return "bound"
-
-
 def append_and_die(config: LakeConfig, file: WrittenFile, when: str) -> None:
     """Appends, and is killed at the named moment."""
     table = Lake.open(config).table("rejects")
