@@ -41,7 +41,7 @@ class Profile:
         return ["--profile", self.name, *place, *(word for each in self.settings for word in ("--set", each))]
 
     def run(self, *words: str) -> Result:
-        return embedlake(*words, *self.options, env=self.env)
+        return embedlake(*self.options, *words, env=self.env)
 
     def lake(self) -> Lake:
         return Lake.open(load_settings(self.name, self.folder, self.settings, self.env).lake)
@@ -148,7 +148,7 @@ def test_a_search_finds_what_the_query_is_about(filled: dict[str, Profile], name
 
 def test_a_search_for_a_chunks_own_text_finds_it_first(filled: dict[str, Profile]) -> None:
     chunk = max(filled["local"].rows("chunks"), key=lambda row: row["n_tokens"])
-    (hit,) = filled["local"].run("search", chunk["text"], "-k", "1", "--json").json()
+    (hit,) = filled["local"].run("search", "-k", "1", "--json", "--", chunk["text"]).json()
     assert hit["text"] == chunk["text"]
     assert hit["score"] > 0.999
 
