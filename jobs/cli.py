@@ -12,7 +12,7 @@ from jobs.settings import Settings, load_settings
 
 # option -> whether it takes a value
 _GLOBAL = {"--profile": True, "--lake": True, "--set": True, "--debug": False}
-_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug.."
+_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug."
 
 
 class _GlobalsAnywhere(TyperGroup):
