@@ -7,9 +7,9 @@ from typing import Literal
 from pipelines.embed.config import EmbedConfig
 from pipelines.errors import EnvironmentFault
 
-# Logical CPUs that a reading or a writing task reserves: none. It waits for storage more than it computes, and
-# its number is bounded anyway. With any share of a CPU, two jobs on one small cluster could stop each other for
-# good: their encoders take all, and neither's readers get any (seen on 2 CPUs with 0.25).
+# Logical CPUs that a reading or a writing task reserves: none. It waits for storage more than it computes,
+# and its number is bounded anyway. With any share of a CPU, two jobs on one small cluster could stop each
+# other for good: their encoders take all, and neither's readers get any (seen on 2 CPUs with 0.25).
 IO_CPUS = 0
 # Encoders on a CPU node, while it has as many cores. Two threads of one encoder wait for each other at every
 # operation, and Ray starts its workers at niceness 15: all else on a machine goes first. MiniLM, bf16, 4,800
