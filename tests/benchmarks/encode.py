@@ -5,7 +5,7 @@ import os
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 from pipelines.encoder.conf import load_model_conf, model_folder
 from pipelines.encoder.model import Encoder
@@ -21,7 +21,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
     encoder = Encoder.load(conf, device="cpu", threads=cores)
-    texts = [" ".join(chunks(encoder.tokenizer, 4 * _TEXTS)[at::_TEXTS]) for at in range(_TEXTS)]
+    pieces = chunks(encoder.tokenizer, 4 * _TEXTS)
+    texts = [" ".join(pieces[at::_TEXTS]) for at in range(_TEXTS)]
     rows = encoder.tokenizer.model_inputs(texts, conf.prefix("document"))
     tokens = sum(len(row) for row in rows)
     ours, vectors = fastest(3, lambda: encoder.encode_ids(rows))
