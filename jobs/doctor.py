@@ -54,7 +54,8 @@ def run(settings: Settings, console: Console, as_json: bool) -> int:
         with console.status(f"checking {name}"):
             checks.append(_checked(name, check))
     if as_json:
-        print(json.dumps({"ok": _is_well(checks), "checks": [asdict(check) for check in checks]}))  # noqa: T201
+        result = {"ok": _is_well(checks), "checks": [asdict(check) for check in checks]}
+        print(json.dumps(result))  # noqa: T201 - for programs
     else:
         console.print(_table(checks))
     return 0 if _is_well(checks) else 1

@@ -101,7 +101,7 @@ def _say(line: str) -> None:
 
 def _leave(code: int, debug: bool) -> None:
     if debug:
-        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+        print(redact(traceback.format_exc()), file=sys.stderr)  # noqa: T201 - as above
     raise SystemExit(code) from None
 
 

@@ -152,7 +152,7 @@ class SeaweedServer:
         self._process = None
         for service, port in self._ports.items():  # it leaves sockets in a folder that it takes no option for
             for name in (f"{service}-{port}", f"{service}-grpc-{port + GRPC_OFFSET}"):
-                Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108
+                Path(f"/tmp/seaweedfs-{name}.sock").unlink(missing_ok=True)  # noqa: S108 - where the server puts them
 
     def wait(self) -> int:
         """Waits for the server to end by itself; its exit status."""
