@@ -38,9 +38,10 @@ def amount(number: float, unit: str) -> str:
 class _Amounts(ProgressColumn):
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
-        total = "?" if task.total is None else amount(task.total, unit)
+        if task.total is None:  # a step of which nothing can be counted shows its time alone
+            return Text(amount(task.completed, unit) if task.completed else "", style="progress.download")
         done = amount(task.completed, unit).removesuffix(f" {unit}")
-        return Text(f"{done} of {total}", style="progress.download")
+        return Text(f"{done} of {amount(task.total, unit)}", style="progress.download")
 
 
 class ConsoleProgress:
@@ -62,15 +63,10 @@ class ConsoleProgress:
 
     @contextmanager
     def _bar(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            _Amounts(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        )
+        columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=24)]
+        columns += [] if total is None else [TaskProgressColumn()]
+        columns += [_Amounts(), TimeElapsedColumn()]
+        columns += [] if total is None else [TextColumn("left"), TimeRemainingColumn()]
         with Progress(*columns, console=self.console) as bar:
             task = bar.add_task(f"{label:<28}", total=total, unit=unit)
 

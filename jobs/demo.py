@@ -10,6 +10,7 @@ from time import monotonic
 
 from rich.console import Console
 
+from jobs.console import ConsoleProgress
 from jobs.demo_corpus import write_demo_corpus
 from jobs.guard import guarded
 from jobs.search import hits_table
@@ -36,7 +37,9 @@ def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: 
     place = lake or Path("embedlake-data")
     corpus = place / "demo-corpus"
     console.print("embedlake demo: the documentation of the installed packages, made searchable\n")
-    written = write_demo_corpus(corpus, documents)
+    progress = ConsoleProgress(Console(stderr=True))
+    with progress.step("reading docstrings", None, "documents"):
+        written = write_demo_corpus(corpus, documents)
     console.print(
         f"{written.count:,} docstrings of {len(written.sources)} packages in {corpus} "
         f"({written.exact_twins:,} exact and {written.near_twins:,} near twins among them)"
@@ -46,16 +49,17 @@ def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: 
     options += [word for assignment in assignments for word in ("--set", assignment)]
     for command in (["curate", str(corpus)], ["embed"], ["status"]):
         _run(console, [*command, *options])
-    _search(console, load_settings(profile, place if profile == "local" else None, assignments), options)
+    settings = load_settings(profile, place if profile == "local" else None, assignments)
+    _search(console, progress, settings, options)
     console.print(f"\ndone in {monotonic() - started:.0f} s. Now ask it yourself:")
     line = shlex.join(["embedlake", "search", "your question", "--dim", "128", *options])
     console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
-def _search(console: Console, settings: Settings, options: Sequence[str]) -> None:
+def _search(console: Console, progress: ConsoleProgress, settings: Settings, options: Sequence[str]) -> None:
     """What the commands print, by one process: each would load the model anew."""
     with guarded(False, settings.lake):
-        searcher = Searcher.open(Lake.open(settings.lake), load_model_conf(settings.model))
+        searcher = Searcher.open(Lake.open(settings.lake), load_model_conf(settings.model), progress=progress)
         for query in _QUERIES:
             _show(console, ["search", query, "--top", "3", *options])
             console.print(hits_table(query, searcher.search(query, k=3)))

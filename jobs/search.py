@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
@@ -20,7 +21,8 @@ def run(settings: Settings, query: str, k: int, dim: int | None, source: str | N
     """Searches the lake and prints the nearest chunks."""
     model = load_model_conf(settings.model)
     lake = Lake.open(settings.lake)
-    hits = search_lake(lake, model, query, k=k, dim=dim, source=source)
+    progress = ConsoleProgress(Console(stderr=True))
+    hits = search_lake(lake, model, query, k=k, dim=dim, source=source, progress=progress)
     if as_json:
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))  # noqa: T201 - for programs
     else:

@@ -7,30 +7,33 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.embed.status import model_counts
 from pipelines.lake import Lake
 from pipelines.lake.counts import document_counts
+from pipelines.progress import Progress
 
 
 def run(settings: Settings, as_json: bool) -> None:
     """Prints the counts; those of documents and those of each model come from different tables."""
     lake = Lake.open(settings.lake)
-    counts = status_of(lake)
+    counts = status_of(lake, ConsoleProgress(Console(stderr=True)))
     if as_json:
         print(json.dumps(counts))  # noqa: T201 - for programs
     else:
         _print(counts, Console())
 
 
-def status_of(lake: Lake) -> dict[str, Any]:
+def status_of(lake: Lake, progress: Progress) -> dict[str, Any]:
     """Counts of the lake; `balanced` tells that nothing was lost or doubled.
 
     documents = kept + duplicates + rejects, and for each model chunks = rows + pending + rejects. Each number
     is counted by itself; none is derived from the others.
     """
-    documents = document_counts(lake)
-    models = model_counts(lake)
+    with progress.step("counting documents and chunks", None, "tables"):
+        documents = document_counts(lake)
+    models = model_counts(lake, progress)
     balanced = documents.documents == documents.kept + documents.duplicates + documents.rejects and all(
         documents.chunks == model.rows + model.pending + model.rejects for model in models.values()
     )

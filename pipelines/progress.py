@@ -21,7 +21,7 @@ class Progress(Protocol):
         Args:
             label: What is being done, for a person: `embedding`, `writing chunks`.
             total: How much there is to do; None where that cannot be known before the end.
-            unit: Of the total: `rows`, `files`, `tasks`.
+            unit: Of the total, or of what will be done: `rows`, `files`, `tasks`.
         """
 
     def say(self, line: str) -> None:

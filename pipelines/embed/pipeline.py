@@ -7,7 +7,6 @@ nor join two, and each is retried, queued and lost alone.
 import importlib
 import logging
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 from pipelines.embed.config import EmbedConfig
@@ -18,7 +17,6 @@ from pipelines.embed.session import load_ray
 from pipelines.embed.shape import IO_CPUS, Shape
 from pipelines.embed.work import Finished, Job, UnitRows, one
 from pipelines.embed.write import write_unit
-from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import EmbedlakeError
 from pipelines.lake.faults import explained
@@ -52,11 +50,13 @@ def finished_units(
     with data.DataContext.current(context):
         # A block a unit: from_items would else make a few, and a task would run many units in a row.
         items = data.from_items([{"unit": unit} for unit in units], override_num_blocks=len(units))
+        # Actors to read and write too: a task's idle process is ended after a second where encoders hold all
+        # CPUs, and each new one takes 5 CPU seconds to import what it needs (the demo: 70 of 215).
         read = items.map_batches(
-            _read,
-            fn_kwargs={"job": job},
+            _Read,
+            fn_constructor_kwargs={"job": job},
             num_cpus=IO_CPUS,
-            compute=data.TaskPoolStrategy(size=shape.readers),
+            compute=data.ActorPoolStrategy(size=shape.readers, max_tasks_in_flight_per_actor=1),
             **one_row,
         )
         encoded = read.map_batches(
@@ -71,10 +71,10 @@ def finished_units(
             **labels,
         )
         written = encoded.map_batches(
-            _write,
-            fn_kwargs={"job": job},
+            _Write,
+            fn_constructor_kwargs={"job": job},
             num_cpus=IO_CPUS,
-            compute=data.TaskPoolStrategy(size=shape.writers),
+            compute=data.ActorPoolStrategy(size=shape.writers, max_tasks_in_flight_per_actor=1),
             **one_row,
         )
         try:
@@ -99,9 +99,14 @@ def unwrapped(error: BaseException) -> BaseException:
     return error
 
 
-def _read(batch: Batch, job: Job) -> Batch:
-    with explained(job.lake):
-        return read_unit(job, batch["unit"][0], _tokenizer(job.conf.model_dump_json())).to_batch()
+class _Read:
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._tokenizer = Tokenizer.load(job.conf)
+
+    def __call__(self, batch: Batch) -> Batch:
+        with explained(self._job.lake):
+            return read_unit(self._job, batch["unit"][0], self._tokenizer).to_batch()
 
 
 class _Encode:
@@ -112,11 +117,10 @@ class _Encode:
         return self._encoder.encode(UnitRows.from_batch(batch)).to_batch()
 
 
-def _write(batch: Batch, job: Job) -> Batch:
-    with explained(job.lake):
-        return {"finished": one(write_unit(job, UnitRows.from_batch(batch)))}
+class _Write:
+    def __init__(self, job: Job) -> None:
+        self._job = job
 
-
-@lru_cache(maxsize=2)
-def _tokenizer(conf_json: str) -> Tokenizer:
-    return Tokenizer.load(ModelConf.model_validate_json(conf_json))
+    def __call__(self, batch: Batch) -> Batch:
+        with explained(self._job.lake):
+            return {"finished": one(write_unit(self._job, UnitRows.from_batch(batch)))}

@@ -1,5 +1,6 @@
 """The embed stage as one call."""
 
+import itertools
 import math
 import signal
 import threading
@@ -106,7 +107,8 @@ def embed(
             return _report(model, plan, Committed(), 0, 0, time.monotonic() - began, 0.0)
         with explained(lake.config):
             record_model(lake.table("embeddings"), model.key, asdict(model))
-        session.start()
+        with progress.step("starting Ray", None, "seconds"):
+            session.start()
         pool = shape(config, "cuda" if _device(config, session) == "cuda" else "cpu", session.resources())
         progress.say(_decisions(model, plan, pool))
         run_id = uuid.uuid4().hex
@@ -142,15 +144,16 @@ def _embed_units(
 
     rows = units = tokens = 0
     began = math.inf
-    with (
-        progress.step("embedding", plan.pending_rows, "rows") as step,
-        CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop,
-    ):
-        for unit in finished_units(job, plan.pending, pool, config):
-            loop.add(unit)
-            rows, units, tokens = rows + unit.rows, units + 1, tokens + unit.tokens
-            began = min(began, unit.encoded_from)
-            step.done(rows)
+    finished = finished_units(job, plan.pending, pool, config)
+    with CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop:
+        with progress.step("loading the model, first unit", None, "units"):
+            first = next(finished)
+        with progress.step("embedding", plan.pending_rows, "rows") as step:
+            for unit in itertools.chain([first], finished):
+                loop.add(unit)
+                rows, units, tokens = rows + unit.rows, units + 1, tokens + unit.tokens
+                began = min(began, unit.encoded_from)
+                step.done(rows)
     return units, tokens, began
 
 

@@ -7,6 +7,7 @@ from pipelines.lake import Lake
 from pipelines.lake.faults import explained
 from pipelines.lake.filters import equals
 from pipelines.lake.models import recorded_models
+from pipelines.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -24,15 +25,16 @@ class ModelCounts:
     rejects: int
 
 
-def model_counts(lake: Lake) -> dict[str, ModelCounts]:
+def model_counts(lake: Lake, progress: Progress | None = None) -> dict[str, ModelCounts]:
     """The counts of every model that the lake knows, by its key; empty where nothing was embedded yet."""
+    progress = progress or Silent()
     if not (lake.exists("chunks") and lake.exists("embeddings")):
         return {}
     embeddings, rejects = lake.table("embeddings"), lake.table("rejects")
     counts = {}
     for key in sorted(recorded_models(embeddings.properties)):
-        with explained(lake.config):
+        with progress.step(f"counting {key}", None, "models"), explained(lake.config):
             rows = int(embeddings.scan(row_filter=equals("model", key)).count())
             rejected = len(rejected_chunks(rejects, key))
-        counts[key] = ModelCounts(rows, pending_rows(lake, key), rejected)
+        counts[key] = ModelCounts(rows, pending_rows(lake, key, progress), rejected)
     return counts

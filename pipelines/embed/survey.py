@@ -81,7 +81,7 @@ def survey(
     )
 
 
-def pending_rows(lake: Lake, model: str) -> int:
+def pending_rows(lake: Lake, model: str, progress: Progress | None = None) -> int:
     """How many chunks have neither an embedding of the model nor a reject, counted from themselves.
 
     It is no difference of totals, so chunks == embeddings + pending + rejects is a check worth making.
@@ -90,7 +90,7 @@ def pending_rows(lake: Lake, model: str) -> int:
         CatalogError: A table is missing, or the catalogue does not answer.
         CommitError: As `survey`.
     """
-    return survey(lake, model).pending_rows
+    return survey(lake, model, progress).pending_rows
 
 
 def pending_mask(chunk_ids: pa.ChunkedArray, known: pa.Array) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from pipelines.lake.faults import explained
 from pipelines.lake.filters import all_of, equals, is_one_of
 from pipelines.lake.models import recorded_dimension, recorded_models
 from pipelines.lake.scan import ScanFile, read_batches, read_file, scan_files
+from pipelines.progress import Progress, Silent
 from pipelines.search.choice import checked_dimension, choose_model
 from pipelines.search.top_k import Ranked, TopK
 
@@ -65,6 +66,7 @@ def search(
     dim: int | None = None,
     source: str | None = None,
     model: str | None = None,
+    progress: Progress | None = None,
 ) -> list[Hit]:
     """The k chunks whose vectors are nearest to the query's: one `Searcher.search`.
 
@@ -76,13 +78,14 @@ def search(
         dim: Dimension to compare in, one of the model's; None is the full one.
         source: Only chunks of this source.
         model: A model's key or name, to choose among several that the lake has embeddings of.
+        progress: Told of the loading and of the rows looked at.
 
     Raises:
         InputError: The query is empty or longer than the model reads.
         ConfigError: k is below 1, or the model has no such dimension.
         ModelError: No embeddings by the model, several that fit, or vectors that contradict their record.
     """
-    return Searcher.open(lake, conf, model).search(query, k, dim, source)
+    return Searcher.open(lake, conf, model, progress).search(query, k, dim, source)
 
 
 class Searcher:
@@ -92,18 +95,26 @@ class Searcher:
         lake: Where the embeddings are.
         conf: The model.
         key: The model's key.
+        progress: Told of the loading and of the rows looked at.
     """
 
-    def __init__(self, lake: Lake, conf: ModelConf, key: str, precision: str) -> None:
+    def __init__(self, lake: Lake, conf: ModelConf, key: str, precision: str, progress: Progress) -> None:
         self.lake = lake
         self.conf = conf
         self.key = key
+        self.progress = progress
         self._precision = precision
         self._tokenizer = Tokenizer.load(conf)
         self._encoder: Encoder | None = None
 
     @classmethod
-    def open(cls, lake: Lake, conf: ModelConf | None = None, model: str | None = None) -> Self:
+    def open(
+        cls,
+        lake: Lake,
+        conf: ModelConf | None = None,
+        model: str | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
         """Chooses the model; torch is loaded with the first query.
 
         Raises:
@@ -112,7 +123,7 @@ class Searcher:
         """
         recorded = recorded_models(lake.table("embeddings").properties)
         chosen, key = choose_model(recorded, conf, model)
-        return cls(lake, chosen, key, str(recorded[key]["precision"]))
+        return cls(lake, chosen, key, str(recorded[key]["precision"]), progress or Silent())
 
     def search(self, query: str, k: int = 10, dim: int | None = None, source: str | None = None) -> list[Hit]:
         """The k nearest chunks, best first; equal scores by chunk_id. Fewer where the lake has fewer.
@@ -156,9 +167,10 @@ class Searcher:
     def _vector(self, query: str) -> npt.NDArray[np.float32]:
         """The query's full vector, float32 of length 1."""
         if self._encoder is None:
-            from pipelines.encoder.model import Encoder  # torch: seconds, and no check above needs it
+            with self.progress.step("loading the model", None, "models"):
+                from pipelines.encoder.model import Encoder  # torch: seconds, and no check above needs it
 
-            self._encoder = Encoder.load(self.conf, precision=self._precision)
+                self._encoder = Encoder.load(self.conf, precision=self._precision)
         vector: npt.NDArray[np.float32] = self._encoder.encode_texts([query], "query")[0]
         return vector
 
@@ -171,9 +183,13 @@ class Searcher:
         if not files:
             self._complain(scan_files(embeddings, of_model), source)
         top = TopK(k, query_d)
-        for file in files:
-            for batch in read_batches(embeddings, file, [*_KEYS, "embedding"], wanted):
-                top.add(as_matrix(batch.column("embedding"), self.conf.dimension), batch.select(_KEYS))
+        rows = 0
+        with self.progress.step("searching", sum(file.rows for file in files), "vectors") as step:
+            for file in files:
+                for batch in read_batches(embeddings, file, [*_KEYS, "embedding"], wanted):
+                    top.add(as_matrix(batch.column("embedding"), self.conf.dimension), batch.select(_KEYS))
+                rows += file.rows
+                step.done(rows)
         return top.best
 
     def _complain(self, files: Sequence[ScanFile], source: str | None) -> NoReturn:
