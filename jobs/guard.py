@@ -68,6 +68,13 @@ def quiet_logs(debug: bool) -> None:
     for handler in logging.getLogger().handlers:
         if not any(isinstance(known, RedactingFilter) for known in handler.filters):
             handler.addFilter(RedactingFilter())
+            if not debug:
+                handler.addFilter(_told_by_py4j_besides)
+
+
+def _told_by_py4j_besides(record: logging.LogRecord) -> bool:
+    """False for what py4j logs, on the root logger too: tracebacks of what it raises besides."""
+    return not (record.name.startswith("py4j") or (record.name == "root" and record.module == "java_gateway"))
 
 
 @contextmanager

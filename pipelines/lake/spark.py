@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
@@ -73,6 +75,41 @@ def stop(spark: SparkSession) -> None:
             ) == process.pid else process.kill()
 
 
+@contextlib.contextmanager
+def _ctrl_c_kept() -> Iterator[None]:
+    """Undoes pyspark's handler of SIGINT.
+
+    It asks the JVM to cancel, on the very connection that the main thread waits on: what comes of it is a
+    Py4JError instead of a KeyboardInterrupt. Ending the session cancels its jobs anyway.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _no_process_left_by_a_failure() -> Iterator[None]:
+    """Ends the JVM that a failed start has begun, a start that was cut short by Ctrl-C among them.
+
+    pyspark tells of its JVM only once that has answered, and a JVM that nobody waits for stays for good.
+    """
+    before = set(psutil.Process().children())
+    try:
+        yield
+    except BaseException:
+        begun = set(psutil.Process().children()) - before
+        for process in [below for child in begun for below in (*child.children(recursive=True), child)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if begun:
+            SparkContext._gateway = None
+            SparkContext._jvm = None
+        raise
+
+
 def _start(lake: Lake, config: SparkConfig) -> SparkSession:
     log = Path(tempfile.gettempdir()) / f"embedlake-spark-{os.getpid()}.log"
     settings = {
@@ -106,12 +143,15 @@ def _start(lake: Lake, config: SparkConfig) -> SparkSession:
     if config.master:
         conf.setMaster(config.master)
     try:
-        if SparkContext._gateway is None:
-            # The JVM's own warnings go where its log goes, not to the terminal.
-            with log.open("ab") as stream:
-                gateway = launch_gateway(conf, {"stderr": stream})  # type: ignore[no-untyped-call] # pyspark's own
-            SparkContext._ensure_initialized(gateway=gateway)
-        spark = SparkSession.Builder().config(conf=conf).getOrCreate()
+        with _no_process_left_by_a_failure():
+            if SparkContext._gateway is None:
+                # The JVM's own warnings go where its log goes, not to the terminal.
+                with log.open("ab") as stream:
+                    gateway = launch_gateway(conf, {"stderr": stream})  # type: ignore[no-untyped-call] # pyspark's own
+                SparkContext._ensure_initialized(gateway=gateway)
+            with _ctrl_c_kept():
+                SparkContext.getOrCreate(conf)
+            spark = SparkSession.Builder().config(conf=conf).getOrCreate()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EnvironmentFault(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from infra.local.seaweed import SeaweedServer
@@ -141,28 +142,54 @@ def test_a_query_may_look_like_an_option(tmp_path: Path) -> None:
     assert "no table" in line
 
 
+def test_ctrl_c_while_spark_starts_leaves_no_process(corpus: Path, tmp_path: Path) -> None:
+    with started("curate", str(corpus), "--lake", str(tmp_path / "lake")) as process:
+        java: list[psutil.Process] = []
+        while not java and process.poll() is None:
+            java = [child for child in psutil.Process(process.pid).children() if is_spark(child)]
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].startswith("interrupted: what was committed is kept")
+    assert "Traceback" not in err
+    _, left = psutil.wait_procs(java, timeout=60)
+    assert not left
+
+
 @pytest.mark.slow
 def test_ctrl_c_ends_curate_with_one_line_and_the_next_run_finishes(tmp_path: Path) -> None:
     rows = [json.dumps({"doc_id": f"d{n}", "text": f"text {n} " * 400}) for n in range(20_000)]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("\n".join(rows))
     words = ["curate", str(tmp_path / "in"), "--lake", str(tmp_path / "lake")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if line.startswith("chunking"):
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait() == 130, "".join(seen) + rest
-    assert "Traceback" not in rest
-    assert rest.strip().splitlines()[-1].startswith("interrupted: what was committed is kept")
+    with started(*words) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("chunking") and " of " in line:  # Spark has been at it for ten seconds
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert rest.startswith("interrupted: what was committed is kept")
+    assert rest.count("\n") == 1
     assert command(*words).code == 0
     status = command("status", "--json", "--lake", str(tmp_path / "lake")).json()
     assert status["balanced"]
     assert status["kept"] == 20_000
+
+
+def is_spark(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+    except psutil.Error:  # it has just ended
+        return False
+    name = "org.apache.spark.deploy.SparkSubmit"  # which its launcher, a Java too, has further back
+    return name in words and "org.apache.spark.launcher.Main" not in words and "java" in words[0]
+
+
+def started(*words: str) -> "subprocess.Popen[str]":
+    """The command as a shell's foreground job: Ctrl-C there reaches it and all that it has started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
