@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, Timer
 from time import monotonic
 
 from rich.console import Console
@@ -45,14 +46,20 @@ class _Amounts(ProgressColumn):
 
 
 class ConsoleProgress:
-    """Reports a stage's steps on a console (see `pipelines.progress`)."""
+    """Reports a stage's steps on a console (see `pipelines.progress`).
 
-    def __init__(self, console: Console) -> None:
+    Attributes:
+        console: Where to.
+        quiet_seconds: Elsewhere than on a terminal a step that ends sooner is not told.
+    """
+
+    def __init__(self, console: Console, quiet_seconds: float = 2.0) -> None:
         self.console = console
+        self.quiet_seconds = quiet_seconds
 
     @contextmanager
     def step(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
-        """A bar on a terminal; elsewhere a line at the start, every ten seconds, and at the end."""
+        """A bar on a terminal; elsewhere a line at first, one every ten seconds, and one at the end."""
         maker = self._bar if self.console.is_terminal else self._lines
         with maker(label, total, unit) as step:
             yield step
@@ -78,10 +85,16 @@ class ConsoleProgress:
 
     @contextmanager
     def _lines(self, label: str, total: int | None, unit: str) -> Iterator[Step]:
-        started = monotonic()
-        self.say(label if total is None else f"{label}: {amount(total, unit)}")
-        yield _PlainStep(self.say, label, total, unit)
-        self.say(f"{label}: done in {monotonic() - started:.1f} s")
+        step = _PlainStep(self.say, label, total, unit)
+        timer = Timer(self.quiet_seconds, step.begin)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield step
+        finally:
+            timer.cancel()
+        if monotonic() - step.started >= self.quiet_seconds:
+            step.end()
 
 
 class _PlainStep:
@@ -89,8 +102,22 @@ class _PlainStep:
 
     def __init__(self, say: Callable[[str], None], label: str, total: int | None, unit: str) -> None:
         self._say, self._label, self._total, self._unit = say, label, total, unit
-        self._said = monotonic()
+        self._said = self.started = monotonic()
         self._first: tuple[float, int] | None = None
+        self._begun = False
+        self._lock = Lock()
+
+    def begin(self) -> None:
+        """The first line, once, whoever comes first: the timer's thread, or a line that must follow it."""
+        with self._lock:
+            if not self._begun:
+                total = "" if self._total is None else f": {amount(self._total, self._unit)}"
+                self._say(f"{self._label}{total}")
+                self._begun = True
+
+    def end(self) -> None:
+        self.begin()
+        self._say(f"{self._label}: done in {monotonic() - self.started:.1f} s")
 
     def done(self, count: int) -> None:
         now = monotonic()
@@ -99,6 +126,7 @@ class _PlainStep:
         if now - self._said < _PLAIN_SECONDS or self._first is None:
             return
         self._said = now
+        self.begin()
         self._say(f"{self._label}: {amount(count, self._unit)}{self._rest(now, count)}")
 
     def _rest(self, now: float, count: int) -> str:

@@ -108,7 +108,7 @@ def explain(error: BaseException, config: LakeConfig) -> EmbedlakeError | None:
     full = {errno.ENOSPC, errno.EDQUOT}
     if _DISK_FULL.search(text) or any(isinstance(link, OSError) and link.errno in full for link in chain):
         return StorageError(
-            f"the disk is full ({_detail(chain)})",
+            f"the disk is full ({_detail(chain, _DISK_FULL)})",
             "Free some space (local Spark and Ray files go to $TMPDIR) and run the same command again: "
             "what was committed is kept",
         )
@@ -116,7 +116,7 @@ def explain(error: BaseException, config: LakeConfig) -> EmbedlakeError | None:
         return _catalog_error(chain, text, config)
     for words, message, hint in _SIGNS:
         if re.search(words, text):
-            return StorageError(f"{message} ({_detail(chain)})", hint)
+            return StorageError(f"{message} ({_detail(chain, re.compile(words))})", hint)
     return _file_error(error)
 
 
@@ -188,11 +188,13 @@ def _status(link: BaseException) -> int | None:
     return None
 
 
-def _detail(chain: list[BaseException]) -> str:
-    """The innermost cause in one short line."""
+def _detail(chain: list[BaseException], words: re.Pattern[str] | None = None) -> str:
+    """The innermost cause in one short line; of the many lines that a JVM says, the one with these words."""
     last = chain[-1]
-    line = " ".join(str(last).split()) or type(last).__name__
-    line = redact(line)
+    said = str(last).splitlines()
+    with_words = [line for line in said if words and words.search(line)]
+    line = " ".join(" ".join(with_words[:1] or said).split()).removeprefix("Caused by: ")
+    line = redact(line or type(last).__name__)
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 

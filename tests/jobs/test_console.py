@@ -1,5 +1,6 @@
 import io
 import re
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,10 @@ from jobs import console
 from jobs.console import ConsoleProgress, amount
 
 
-def plain(width: int = 40) -> tuple[ConsoleProgress, io.StringIO]:
+def plain(width: int = 40, quiet_seconds: float = 0) -> tuple[ConsoleProgress, io.StringIO]:
     """A console that is no terminal, and narrow."""
     stream = io.StringIO()
-    return ConsoleProgress(Console(file=stream, width=width)), stream
+    return ConsoleProgress(Console(file=stream, width=width), quiet_seconds), stream
 
 
 def terminal() -> tuple[ConsoleProgress, io.StringIO]:
@@ -76,10 +77,37 @@ def test_counts_lose_no_digit(number: int, unit: str) -> None:
 def test_elsewhere_than_on_a_terminal_a_step_is_a_line_at_its_start_and_one_at_its_end(clock: Clock) -> None:
     progress, stream = plain()
     with progress.step("embedding", 12345, "rows") as step:
-        assert stream.getvalue() == "embedding: 12,345 rows\n"
         step.done(5000)
         clock.now += 3.25
     assert stream.getvalue() == "embedding: 12,345 rows\nembedding: done in 3.2 s\n"
+
+
+def test_a_short_step_is_not_told(clock: Clock) -> None:
+    progress, stream = plain(quiet_seconds=3600)
+    with progress.step("embedding", 12345, "rows") as step:
+        step.done(5000)
+        clock.now += 3599
+    assert stream.getvalue() == ""
+    with progress.step("embedding", 12345, "rows"):
+        clock.now += 3600
+    assert stream.getvalue() == "embedding: 12,345 rows\nembedding: done in 3600.0 s\n"
+
+
+def test_a_step_that_tells_nothing_of_itself_is_told_while_it_lasts() -> None:
+    told = Event()
+    progress = ConsoleProgress(Console(file=_Waiting(told), width=40), quiet_seconds=0.01)
+    with progress.step("starting Ray", None, "seconds"):
+        assert told.wait(60)
+
+
+class _Waiting(io.StringIO):
+    def __init__(self, told: Event) -> None:
+        super().__init__()
+        self._told = told
+
+    def write(self, text: str) -> int:
+        self._told.set()
+        return super().write(text)
 
 
 def test_a_step_without_a_total_tells_none(clock: Clock) -> None:

@@ -271,6 +271,14 @@ def test_what_the_jvm_says_in_words_alone_is_understood(
     assert "\n" not in str(found)
 
 
+def test_of_all_that_the_jvm_says_the_line_about_the_fault_is_told(s3_config: LakeConfig) -> None:
+    cause = "java.io.IOException: No space left on device"
+    said = f"An error occurred while calling o7.merge.\n: Job aborted\n\tat a.B\nCaused by: {cause}\n\tat c.D"
+    found = explain(RuntimeError(said), s3_config)
+    assert found is not None
+    assert found.message == f"the disk is full ({cause})"
+
+
 def test_a_race_lost_for_good_is_a_commit_error(s3_config: LakeConfig) -> None:
     found = explain(CommitFailedException("Table has been updated by another process"), s3_config)
     assert isinstance(found, CommitError)

@@ -1,6 +1,5 @@
 import os
 import sqlite3
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pipelines.lake import CatalogConfig, Lake, LakeConfig
 from pipelines.lake.datafiles import write_data_file
 from pipelines.lake.faults import explained
 from pipelines.lake.probe import probe_storage
+from tests.disks import filled, small_disk
 from tests.lake.samples import fault, keys_of, opened, rejects
 
 RIGHTS = "Give this user the right to it, or name another folder"
@@ -85,34 +85,15 @@ def test_a_warehouse_that_was_removed(local_config: LakeConfig) -> None:
         lake.table("chunks")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 400 KiB of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes root and the right to mount")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def test_a_disk_that_is_full(small_disk: Path) -> None:
-    lake = opened(LakeConfig(dir=small_disk, buckets=2))
-    table = lake.table("rejects")
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
     big = rejects([os.urandom(500).hex() for _ in range(1000)])
-    with fault(StorageError, "the disk is full", "what was committed is kept"), explained(lake.config):
-        write_data_file(table, big, "big")
-    for filler in range(200):  # to the last byte, for the catalogue's own file
-        try:
-            (small_disk / f"fill-{filler}").write_bytes(b"x" * 4096)
-        except OSError:
-            break
-    with fault(StorageError, "the disk is full"):
-        Lake.open(LakeConfig(dir=small_disk, namespace="another")).ensure_tables()
-    for path in small_disk.glob("fill-*"):
-        path.unlink()
-    assert lake.table("rejects").scan().count() == 0
+    with small_disk(tmp_path / "disk", "400k") as disk:
+        lake = opened(LakeConfig(dir=disk, buckets=2))
+        with fault(StorageError, "the disk is full", "what was committed is kept"), explained(lake.config):
+            write_data_file(lake.table("rejects"), big, "big")
+        with filled(disk), fault(StorageError, "the disk is full"):
+            Lake.open(LakeConfig(dir=disk, namespace="another")).ensure_tables()
+        assert lake.table("rejects").scan().count() == 0
 
 
 def test_a_table_that_others_lock_is_told_apart_from_a_broken_one(local_config: LakeConfig) -> None:
