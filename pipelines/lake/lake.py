@@ -84,10 +84,19 @@ class Lake:
                     "Run 'embedlake curate' first" if name in BY_NAME else "",
                 ) from error
 
+    def ensure_namespace(self) -> None:
+        """Creates the namespace where it is absent. Safe to run from many jobs at once."""
+        place = {}
+        if self.config.catalog.type in ("hive", "glue"):
+            # These know a namespace's own place, else one that the service was set up with.
+            place = {"location": f"{self.config.warehouse_uri}/{self.config.namespace}.db"}
+        with explained(self.config):
+            _settled(lambda: self.catalog.create_namespace_if_not_exists(self.config.namespace, place))
+
     def ensure_tables(self) -> None:
         """Creates the namespace and every table that is absent. Safe to run from many jobs at once."""
+        self.ensure_namespace()
         with explained(self.config):
-            _settled(lambda: self.catalog.create_namespace_if_not_exists(self.config.namespace))
             for spec in TABLES:
                 if not self.catalog.table_exists(self.identifier(spec.name)):
                     self._create(spec)

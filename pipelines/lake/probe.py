@@ -48,7 +48,7 @@ def _folder(lake: Lake) -> Iterator[tuple[FileIO, str]]:
     else:
         # A catalogue service says itself where a table goes, and may let nothing else be written there.
         identifier = lake.identifier(f"embedlake_probe_{uuid4().hex[:12]}")
-        lake.catalog.create_namespace_if_not_exists(lake.config.namespace)
+        lake.ensure_namespace()
         table = lake.catalog.create_table(identifier, BY_NAME["documents"].schema)
         try:
             yield table.io, f"{table.location()}/data"
