@@ -75,7 +75,7 @@ class ConsoleProgress:
         columns += [_Amounts(), TimeElapsedColumn()]
         columns += [] if total is None else [TextColumn("left"), TimeRemainingColumn()]
         with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task(f"{label:<28}", total=total, unit=unit)
+            task = bar.add_task(f"{label:<30}", total=total, unit=unit)
 
             class Bar:
                 def done(self, amount: int) -> None:

@@ -280,7 +280,8 @@ def main() -> int:
             if options.env_file:
                 write_env_file(options.env_file, server.profile_env())
                 sys.stdout.write(
-                    f"# {server.s3_endpoint} is up; `source {options.env_file}`. Ctrl-C stops it.\n"
+                    f"# {server.s3_endpoint} is up, s3://{server.bucket}/ takes documents; "
+                    f"`source {options.env_file}`. Ctrl-C stops it.\n"
                 )
             else:
                 sys.stdout.write(export_lines(server.profile_env()))
