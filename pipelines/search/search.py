@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
 from pipelines.encoder.conf import ModelConf
@@ -141,10 +142,15 @@ class Searcher:
                 raise ModelError(
                     f"the lake records another dimension for '{self.key}' than {self.conf.dimension}"
                 )
+            of_model = equals("model", self.key)
+            where = of_model if source is None else all_of(of_model, equals("source", source))
+            files = scan_files(embeddings, where)
+            if not files:
+                self._complain(scan_files(embeddings, of_model), source)
             query_d = slice_renormalise(self._vector(query)[None, :], dimension)[0]
             wanted = k
             while True:
-                ranked = self._ranked(embeddings, query_d, wanted, source)
+                ranked = self._ranked(embeddings, files, where, query_d, wanted)
                 chunks = self._chunks(ranked)
                 found = [rank for rank in ranked if rank.chunk_id in chunks][:k]
                 if len(found) == k or len(ranked) < wanted:
@@ -175,18 +181,18 @@ class Searcher:
         return vector
 
     def _ranked(
-        self, embeddings: Table, query_d: npt.NDArray[np.float32], k: int, source: str | None
+        self,
+        embeddings: Table,
+        files: Sequence[ScanFile],
+        where: BooleanExpression,
+        query_d: npt.NDArray[np.float32],
+        k: int,
     ) -> list[Ranked]:
-        of_model = equals("model", self.key)
-        wanted = of_model if source is None else all_of(of_model, equals("source", source))
-        files = scan_files(embeddings, wanted)
-        if not files:
-            self._complain(scan_files(embeddings, of_model), source)
         top = TopK(k, query_d)
         rows = 0
         with self.progress.step("searching", sum(file.rows for file in files), "vectors") as step:
             for file in files:
-                for batch in read_batches(embeddings, file, [*_KEYS, "embedding"], wanted):
+                for batch in read_batches(embeddings, file, [*_KEYS, "embedding"], where):
                     top.add(as_matrix(batch.column("embedding"), self.conf.dimension), batch.select(_KEYS))
                 rows += file.rows
                 step.done(rows)
