@@ -64,6 +64,8 @@ def guarded(debug: bool, lake: LakeConfig | None = None) -> Iterator[None]:
 
 def quiet_logs(debug: bool) -> None:
     """Only errors of libraries reach the terminal, without credentials; with `debug`, all from INFO up."""
+    if not debug:  # the hub's client logs each of its tries, and raises what came of the last
+        os.environ.setdefault("HF_HUB_VERBOSITY", "critical")
     logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(name)s: %(message)s")
     for handler in logging.getLogger().handlers:
         if not any(isinstance(known, RedactingFilter) for known in handler.filters):

@@ -24,7 +24,7 @@ _ENVIRONMENT = {
     # Else a warning on CPU machines, that a later release will not hide GPUs from CPU tasks.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray would start workers at 15, so that all else on the machine goes first: with one of two cores busy
-    # the demo took 161 s, and 129 s so; 92 to 95 s either way on an idle machine.
+    # the demo took 161 s, and 129 s so; 92 and 95 s on an idle machine (one run each).
     "RAY_worker_niceness": "0",
     # Ray's C++ core writes to our stderr, such as an "error" about each actor's large arguments; what fails
     # is raised besides.

@@ -15,7 +15,7 @@ IO_CPUS = 0
 # operation. MiniLM, bf16, 4,800 rows of 37 tokens, 2-core EPYC, workers at niceness 15, tokens/s of
 # 1 encoder x 1 thread, 1 x 2 and 2 x 1: 6,700, 10,400 and 8,200 while the machine was idle; 4,700, 2,000 to
 # 3,600 and 3,100 to 5,200 while it was not. Leaving a core to Ray does not pay: its processes take a tenth of
-# one. An encoder costs about 0.7 GB of memory, so beyond eight they get threads instead.
+# one. An encoder takes about 1 GB of memory (the demo), so beyond eight they get threads instead.
 _CPU_ENCODERS = 8
 # Encoders on CPUs that one reader and one writer serve. On the same machine 40 units of 80 chunks took 48.4 s
 # to encode on two threads, 0.2 s to read and 0.2 s to write.

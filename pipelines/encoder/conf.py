@@ -1,7 +1,6 @@
 """What an embedder is: where its files lie, how its text is prefixed, pooled and sliced. No torch here."""
 
 import importlib
-import logging
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -216,8 +215,6 @@ def _hub_folder(hub: str, revision: str) -> Path:
             return Path(cached)
     except LocalEntryNotFoundError:
         pass
-    # It logs each of its tries, and raises what came of the last.
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
     try:
         return Path(snapshot_download(hub, revision=revision, allow_patterns=_HUB_FILES))
     except Exception as error:  # the client raises types of its own, of httpx and of its transfer library

@@ -89,7 +89,8 @@ class Lake:
         place = {}
         if self.config.catalog.type in ("hive", "glue"):
             # These know a namespace's own place, else one that the service was set up with.
-            place = {"location": f"{self.config.warehouse_uri}/{self.config.namespace}.db"}
+            root = (self.config.warehouse_uri or "").rstrip("/")
+            place = {"location": f"{root}/{self.config.namespace}.db"}
         with explained(self.config):
             _settled(lambda: self.catalog.create_namespace_if_not_exists(self.config.namespace, place))
 

@@ -100,13 +100,15 @@ def _no_process_left_by_a_failure() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        begun = set(psutil.Process().children()) - before
-        for process in [below for child in begun for below in (*child.children(recursive=True), child)]:
+        for child in set(psutil.Process().children()) - before:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        if begun:
-            SparkContext._gateway = None
-            SparkContext._jvm = None
+                # Another thread may have begun something of its own meanwhile.
+                if not any("pyspark" in word for word in child.cmdline()):
+                    continue
+                for process in (*child.children(recursive=True), child):
+                    process.kill()
+                SparkContext._gateway = None
+                SparkContext._jvm = None
         raise
 
 

@@ -142,6 +142,14 @@ def test_a_query_may_look_like_an_option(tmp_path: Path) -> None:
     assert "no table" in line
 
 
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer_is_one_line(corpus: Path, tmp_path: Path) -> None:
+    hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+    words = ["curate", str(corpus), "--model", "nomic-embed-text-v1.5", "--lake", str(tmp_path / "lake")]
+    line = one_line(command(*words, env=hub))
+    assert re.search(r"neither in the cache nor could it be fetched.*hf download.*--revision", line), line
+
+
 def test_ctrl_c_while_spark_starts_leaves_no_process(corpus: Path, tmp_path: Path) -> None:
     with started("curate", str(corpus), "--lake", str(tmp_path / "lake")) as process:
         java: list[psutil.Process] = []

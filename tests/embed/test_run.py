@@ -4,9 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -28,39 +25,18 @@ from pipelines.lake.tables import CHUNKS, MODEL_PROPERTY
 from pipelines.progress import Silent
 from tests.chunks import ChunkText, append_chunks, corpus
 from tests.embed.inline import InlineRun, check_accounts, rewrite, vectors
+from tests.told import Told
 
 _ROOT = Path(__file__).parents[2]
 _CONFIG = EmbedConfig(actors=1, threads=1, commit_units=2)
 _CHUNKS = 60
 
 
-@dataclass
-class _Told:
-    """Keeps what a run reports, and may do something when a unit is done."""
-
-    lines: list[str] = field(default_factory=list)
-    steps: list[tuple[str, int | None, str]] = field(default_factory=list)
-    amounts: list[int] = field(default_factory=list)
-    at_done: Callable[[int], None] = lambda amount: None
-
-    @contextmanager
-    def step(self, label: str, total: int | None, unit: str) -> Iterator["_Told"]:
-        self.steps.append((label, total, unit))
-        yield self
-
-    def done(self, amount: int) -> None:
-        self.amounts.append(amount)
-        self.at_done(amount)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
 def test_every_chunk_is_embedded_once_and_a_second_run_does_nothing(
     lake: Lake, conf: ModelConf, tokenizer: Tokenizer, encoder: Encoder, ray_session: RaySession
 ) -> None:
     append_chunks(lake, [ChunkText("odd", "doc-odd", "too long", ids=(2023,) * 600)], tokenizer)
-    told = _Told()
+    told = Told()
     report = embed(lake, conf, _CONFIG, RayConfig(), told)
     assert (report.rows, report.rejects, report.settled_rows, report.needless_rows) == (_CHUNKS, 1, 0, 0)
     assert report.model == encoder.key
@@ -118,7 +94,7 @@ def test_a_signal_commits_what_is_finished(
     expected: type[BaseException],
 ) -> None:
     lake = s3_lake
-    told = _Told()
+    told = Told()
 
     def interrupt(amount: int) -> None:
         if len(told.amounts) == 3:
@@ -150,7 +126,7 @@ def test_a_killed_driver_loses_what_is_in_flight_and_no_more(
     assert 0 < committed < _CHUNKS
     assert check_accounts(lake, encoder.key) == _CHUNKS - committed
     rewrite(lake, "chunks")  # and the units of the killed run are gone
-    told = _Told()
+    told = Told()
     report = embed(lake, conf, _CONFIG, RayConfig(), told)
     assert (report.rows, report.settled_rows) == (_CHUNKS - committed, committed)
     assert [label for label, total, _ in told.steps if total] == ["comparing chunk ids", "embedding"]

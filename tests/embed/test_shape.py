@@ -29,6 +29,8 @@ def test_encoders_leave_room_for_reading_and_writing(
     assert made.threads is not None
     assert made.threads >= 1
     assert made.cpus <= made.threads
+    assert made.readers == made.writers
+    assert 4 * (made.readers - 1) < made.actors <= 4 * made.readers
     assert on_one_node * made.cpus + 2 * IO_CPUS <= node_cpus
     assert made.cpus < 1 or made.cpus == int(made.cpus)
 

@@ -95,9 +95,11 @@ def test_a_short_step_is_not_told(clock: Clock) -> None:
 
 def test_a_step_that_tells_nothing_of_itself_is_told_while_it_lasts() -> None:
     told = Event()
-    progress = ConsoleProgress(Console(file=_Waiting(told), width=40), quiet_seconds=0.01)
-    with progress.step("starting Ray", None, "seconds"):
+    stream = _Waiting(told)
+    progress = ConsoleProgress(Console(file=stream, width=40), quiet_seconds=0.01)
+    with progress.step("embedding", 12345, "rows"):
         assert told.wait(60)
+        assert stream.getvalue() == "embedding: 12,345 rows\n"
 
 
 class _Waiting(io.StringIO):
@@ -106,8 +108,10 @@ class _Waiting(io.StringIO):
         self._told = told
 
     def write(self, text: str) -> int:
-        self._told.set()
-        return super().write(text)
+        written = super().write(text)
+        if self.getvalue().endswith("\n"):
+            self._told.set()
+        return written
 
 
 def test_a_step_without_a_total_tells_none(clock: Clock) -> None:

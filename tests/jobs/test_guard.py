@@ -1,3 +1,4 @@
+import io
 import logging
 import os
 import signal
@@ -172,6 +173,23 @@ def test_log_handlers_redact_once_however_often_guarded() -> None:
                 pass
         assert sum(isinstance(known, RedactingFilter) for known in handler.filters) == 1
         assert len(set(handler.filters)) == len(handler.filters)
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_py4j_logs_besides_raising_it_is_for_debugging_alone(debug: bool) -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    logging.getLogger().addHandler(handler)
+    try:
+        with guarded(debug):
+            for name, path in (("root", "java_gateway.py"), ("py4j.clientserver", "clientserver.py")):
+                record = logging.LogRecord(name, logging.ERROR, path, 1, "told besides", None, None)
+                logging.getLogger(name).handle(record)
+            logging.getLogger("other").error("a fault")
+            logging.getLogger().error("another")
+        assert stream.getvalue() == "told besides\n" * 2 * debug + "a fault\nanother\n"
     finally:
         logging.getLogger().removeHandler(handler)
 

@@ -33,7 +33,6 @@ def hive_metastore(folder: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         yield f"thrift://127.0.0.1:{int(server.stdout.readline())}"
-        server.communicate()
 
 
 def main(folder: Path) -> None:

@@ -25,7 +25,7 @@ def test_curate_and_embed_on_a_hive_metastore(tmp_path: Path) -> None:
     (tmp_path / "hive").mkdir()
     conf = load_model_conf("minilm")
     with hive_metastore(tmp_path / "hive") as uri:
-        warehouse = f"file://{tmp_path}/warehouse"
+        warehouse = f"file://{tmp_path}/warehouse/"
         config = LakeConfig(buckets=2, warehouse=warehouse, catalog=CatalogConfig(type="hive", uri=uri))
         lake = Lake.open(config)
         assert probe_storage(lake).removeprefix("file:").startswith(f"{tmp_path}/warehouse/")
@@ -39,4 +39,5 @@ def test_curate_and_embed_on_a_hive_metastore(tmp_path: Path) -> None:
         assert (status["kept"], status["chunks"]) == (20, 20)
         for name in ("chunks", "embeddings"):
             place = lake.table(name).location()
-            assert place.removeprefix("file:").removeprefix("//").startswith(f"{tmp_path}/warehouse/")
+            path = place.removeprefix("file:").removeprefix("//")
+            assert path == f"{tmp_path}/warehouse/embedlake.db/{name}"

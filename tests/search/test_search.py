@@ -24,6 +24,7 @@ from tests.chunks import append_chunks, corpus
 from tests.embed.deletes import delete_positions
 from tests.embed.inline import embed_inline
 from tests.search.conftest import Embedded
+from tests.told import Told
 
 _QUERY = "which part of the table remembers earlier states?"
 
@@ -179,6 +180,19 @@ def test_embeddings_of_chunks_that_are_gone_are_passed_over(small: Lake, searche
     assert [hit.chunk_id for hit in after] == [hit.chunk_id for hit in before[5:8]]
     assert [hit.rank for hit in after] == [1, 2, 3]
     assert len(mine.search(_QUERY, k=100)) == 11
+
+
+def test_a_search_tells_of_every_vector_and_an_unknown_source_before_a_model_is_loaded(small: Lake) -> None:
+    told = Told()
+    mine = Searcher.open(small, progress=told)
+    with pytest.raises(InputError, match=r"no embeddings of a source 'nowhere'"):
+        mine.search(_QUERY, source="nowhere")
+    assert told.steps == []
+    mine.search(_QUERY, k=1)
+    rows = small.table("embeddings").scan().count()
+    assert told.steps == [("loading the model", None, "models"), ("searching", rows, "vectors")]
+    assert told.amounts == sorted(told.amounts)
+    assert told.amounts[-1] == rows
 
 
 def test_deleted_embeddings_are_not_found(small: Lake, searcher: Searcher) -> None:
