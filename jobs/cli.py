@@ -108,23 +108,43 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 def curate(
     context: typer.Context,
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(help="Folders, files or s3:// URIs; Iceberg tables as iceberg:namespace.table."),
-    ],
+    ] = None,
     model: Model = None,
     format: Annotated[
-        str | None, typer.Option(help="parquet, jsonl or text; by the files' endings if not given.")
+        str | None,
+        typer.Option(help="parquet, jsonl, csv, tsv, warc or text; by the files' endings if not given."),
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the document's id (doc_id).")] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of its text (text).")] = None,
     source_column: Annotated[str | None, typer.Option(help="Column of its source (source).")] = None,
+    arrival_column: Annotated[
+        str | None, typer.Option(help="Column of when it came (arrived_at); the run's time if there is none.")
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Source of documents that name none (the input's name).")
     ] = None,
+    deletes: Annotated[
+        list[str] | None, typer.Option(help="File of ids to delete; one a line, or the id column.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="The input is all of its sources: what it lacks is deleted.")
+    ] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="With --full: an empty input deletes all of its source.")
+    ] = False,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Judge and cut all documents of the lake anew, after settings changed."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Read a corpus, normalise, reject, deduplicate, chunk and tokenise it into the lake."""
     from jobs.curate import run
+    from pipelines.curate.removals import Removals
 
     job: Job = context.obj
     with guarded(job.debug):
@@ -134,10 +154,11 @@ def curate(
             curate__columns__id=id_column,
             curate__columns__text=text_column,
             curate__columns__source=source_column,
+            curate__columns__arrival=arrival_column,
             curate__source=source,
         )
         with guarded(job.debug, settings.lake):
-            run(settings, inputs, as_json)
+            run(settings, inputs or [], Removals(tuple(deletes or ()), full, allow_empty), rebuild, as_json)
 
 
 @app.command(epilog=_EPILOG)

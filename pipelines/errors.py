@@ -26,6 +26,10 @@ class InputError(EmbedlakeError):
     """The corpus cannot be read as asked: a missing path, an empty folder, an absent column."""
 
 
+class EmptyInputError(InputError):
+    """An input is there, and holds nothing to read."""
+
+
 class CatalogError(EmbedlakeError):
     """The Iceberg catalogue does not answer, refuses, or lacks a table."""
 

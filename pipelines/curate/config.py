@@ -8,25 +8,36 @@ from pipelines.config import Config
 
 
 class ColumnsConfig(Config):
-    """Which columns of the input hold what. Text files need none: the id is the path, the text the content.
+    """Which columns of the input hold what.
+
+    Text and WARC files need none: the id is the path, or the record's WARC-Record-ID. A partition folder
+    (`lang=en/`) is a column too. A column of source, arrival or metadata that is set here must be in every
+    file (of JSONL in its first 100 lines); where it is not set it may be absent. Ids are strings: 7 and
+    "007" are two.
 
     Attributes:
         id: The document's id.
         text: Its text.
         source: The part of the corpus that it comes from; where the column is absent or null, `source` of
             `CurateConfig` is taken.
+        arrival: When it came: a timestamp, an ISO 8601 string, or seconds since 1970. Of documents that
+            resemble each other the older one is kept, and of two texts with one id the newer. Where the
+            column is absent or null, the run's own time.
         metadata: Further columns to keep, as strings; None keeps all.
     """
 
     id: str = "doc_id"
     text: str = "text"
     source: str | None = "source"
+    arrival: str | None = "arrived_at"
     metadata: tuple[str, ...] | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> "ColumnsConfig":
-        if self.id == self.text:
-            raise ValueError(f"id and text cannot both be the column '{self.id}'")
+        named = [name for name in (self.id, self.text, self.source, self.arrival) if name is not None]
+        for name in named:
+            if named.count(name) > 1:
+                raise ValueError(f"the column '{name}' cannot be two of id, text, source and arrival")
         return self
 
 
@@ -50,6 +61,41 @@ class ChunkConfig(Config):
         return self
 
 
+class NearConfig(Config):
+    """Which documents are near duplicates.
+
+    Attributes:
+        enabled: Without it only equal texts are duplicates.
+        threshold: Least Jaccard similarity of two near duplicates, over their sets of shingles.
+        shingle_words: Words a shingle.
+        permutations: Hash functions of the MinHash signature; `bands * rows`.
+        bands: Two texts are compared where they agree in any band; at similarity J that is as good as
+            1 - (1 - J**rows)**bands, 0.92 at 0.8 and 0.9996 at 0.9 by default.
+        rows: Hash functions a band.
+        bucket_whole: Texts that share a band are all compared with each other up to this many, by priority.
+        bucket_leaders: The further ones, in a bucket of thousands (a template), only with this many first.
+    """
+
+    enabled: bool = True
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    shingle_words: int = Field(default=5, ge=1, le=100)
+    permutations: int = Field(default=112, ge=1)
+    bands: int = Field(default=14, ge=1)
+    rows: int = Field(default=8, ge=1)
+    bucket_whole: int = Field(default=512, ge=2)
+    bucket_leaders: int = Field(default=16, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "NearConfig":
+        if self.bands * self.rows != self.permutations:
+            raise ValueError(
+                f"bands x rows must be permutations: {self.bands} x {self.rows} is not {self.permutations}"
+            )
+        if self.bucket_leaders > self.bucket_whole:
+            raise ValueError("bucket_leaders must be at most bucket_whole")
+        return self
+
+
 class CurateConfig(Config):
     """Settings of a curate run.
 
@@ -57,17 +103,19 @@ class CurateConfig(Config):
         format: Of the input files; `auto` goes by their names' endings.
         columns: Which columns hold what.
         source: Of documents without one; None is the name of the input folder or file.
-        source_priority: Of two equal documents, the one whose source stands earlier here is kept; sources
-            not named come last. Then the smaller id.
+        source_priority: Of documents that resemble each other, the one whose source stands earlier here is
+            kept; sources not named come last. Then the older, then the longer, then the smaller id.
         split_bytes: Input bytes of one Spark task; larger Parquet and plain JSONL files are split.
+        near: Which documents are near duplicates.
         chunk: How documents are cut.
     """
 
-    format: Literal["auto", "parquet", "jsonl", "text"] = "auto"
+    format: Literal["auto", "parquet", "jsonl", "csv", "tsv", "warc", "text"] = "auto"
     columns: ColumnsConfig = ColumnsConfig()
     source: str | None = None
     source_priority: tuple[str, ...] = ()
     split_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024)
+    near: NearConfig = NearConfig()
     chunk: ChunkConfig = ChunkConfig()
 
     @field_validator("source")

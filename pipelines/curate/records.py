@@ -1,12 +1,13 @@
 """Judges raw records one by one: each becomes a document in normal form, or a reject with its reason."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from pipelines.curate.arrival import Moment, moment
 from pipelines.curate.discover import InputFile
 from pipelines.curate.normalise import is_blank, normalise, text_hash
 from pipelines.curate.readers import FileFault, RawRecord
@@ -18,34 +19,61 @@ RECORD_SCHEMA = pa.schema(
     [
         pa.field("doc_id", pa.string()),
         pa.field("source", pa.string()),
+        pa.field("arrival", pa.timestamp("us", tz="UTC")),
         pa.field("text", pa.string()),
         pa.field("text_hash", pa.string()),
+        pa.field("version", pa.string()),
         pa.field("n_chars", pa.int32()),
         pa.field("metadata", pa.map_(pa.string(), pa.string())),
+        pa.field("input", pa.string()),
         pa.field("file", pa.string()),
         pa.field("position", pa.int64()),
         pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
         pa.field("excerpt", pa.string()),
+        pa.field("bands", pa.list_(pa.int64())),
     ]
 )
 RECORD_DDL = (
-    "doc_id string, source string, text string, text_hash string, n_chars int, metadata map<string,string>, "
-    "file string, position bigint, stage string, reason string, detail string, excerpt string"
+    "doc_id string, source string, arrival timestamp, text string, text_hash string, version string, "
+    "n_chars int, metadata map<string,string>, input string, file string, position bigint, stage string, "
+    "reason string, detail string, excerpt string, bands array<bigint>"
 )
+# Of an Arrow array of normalised texts, the keys of each text's bands; null where it has no shingles.
+Signer = Callable[[pa.Array], pa.Array]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a record comes from.
+
+    Attributes:
+        input: The input as given to the run.
+        file: The file's URI; for a table, the data file's name.
+        source: Of records that name none.
+        arrival: Of records that carry none.
+    """
+
+    input: str
+    file: str
+    source: str
+    arrival: Moment
 
 
 @dataclass(frozen=True)
 class Record:
-    """A judged record; the fields are the columns of `RECORD_SCHEMA`."""
+    """A judged record; the fields are the columns of `RECORD_SCHEMA`, without `bands`."""
 
     doc_id: str
     source: str
+    arrival: Moment
     text: str | None
     text_hash: str
+    version: str
     n_chars: int
     metadata: dict[str, str | None] | None
+    input: str
     file: str
     position: int
     stage: str = "curate"
@@ -54,58 +82,56 @@ class Record:
     excerpt: str | None = None
 
 
-def judge(raw: RawRecord, file: str, default_source: str) -> Record:
+def judge(raw: RawRecord, origin: Origin, arrival_column: str | None) -> Record:
     """The document in `raw`, normalised; or why there is none.
 
     A record without an id is known by its file and position.
     """
     doc_id = _string(raw.id)
-    source = (_string(raw.source) or "").strip() or default_source
-    text = raw.text
-    reason, detail = raw.fault or (None, None)
+    source = (_string(raw.source) or "").strip() or origin.source
+    metadata = dict(raw.metadata or {})
+    came, fault = moment(metadata.pop(arrival_column, None) if arrival_column else None)
+    arrival = came or origin.arrival
+    text, reason, detail = _text(raw.text, raw.fault)
     if reason is None and not (doc_id or "").strip():
         reason, detail = (
             "missing_id",
             "the record has no id" if raw.id is None else "the id is blank or not UTF-8",
         )
-    if reason is None and isinstance(text, bytes):
-        try:
-            text = text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            reason, detail = "invalid_utf8", f"{error.reason} at byte {error.start}"
-    if reason is None:
-        if text is None:
-            reason = "null_text"
-        elif not isinstance(text, str):
-            reason, detail = "text_not_string", f"the text is of type {type(text).__name__}"
-        elif not _encodes(text):
-            reason, detail = "invalid_utf8", "an unpaired surrogate"
-        elif not text:
-            reason = "empty_text"
-        else:
-            normal = normalise(text)
-            if normal and not is_blank(normal):
-                metadata = _strings(raw.metadata)
-                digest = text_hash(normal)
-                return Record(doc_id or "", source, normal, digest, len(normal), metadata, file, raw.position)
-            reason = "blank_text"
+    if reason is None and fault:
+        reason, detail = "bad_arrival", fault
+    if reason is None and isinstance(text, str):
+        normal = normalise(text)
+        if normal and not is_blank(normal):
+            strings = _strings(metadata)
+            digest = text_hash(normal)
+            version = text_hash(json.dumps([digest, source, sorted(strings.items())]))
+            return Record(
+                doc_id or "", source, arrival, normal, digest, version, len(normal), strings,
+                origin.input, origin.file, raw.position,
+            )  # fmt: skip
+        reason = "blank_text"
     excerpt = _excerpt(text)
-    identity = doc_id if doc_id and doc_id.strip() else f"{file}#{raw.position}"
+    identity = doc_id if doc_id and doc_id.strip() else f"{origin.file}#{raw.position}"
     digest = text_hash(f"{reason}\0{excerpt}")
     return Record(
-        identity, source, None, digest, 0, None, file, raw.position, "curate", reason, detail, excerpt
-    )
-
-
-def judge_fault(fault: FileFault, file: InputFile) -> Record:
-    """The reject of a file that could not be read to its end."""
-    return Record(
-        file.uri, file.source, None, text_hash(f"{fault.reason}\0{file.size}"), 0, None, file.uri, 0, "read",
-        fault.reason, fault.detail, None,
+        identity, source, arrival, None, digest, digest, 0, None, origin.input, origin.file, raw.position,
+        "curate", reason, detail, excerpt,
     )  # fmt: skip
 
 
-def to_batches(records: Iterator[Record], batch_chars: int = 16 << 20) -> Iterator[pa.RecordBatch]:
+def judge_fault(fault: FileFault, file: InputFile, origin: Origin) -> Record:
+    """The reject of a file that could not be read to its end."""
+    digest = text_hash(f"{fault.reason}\0{file.size}")
+    return Record(
+        file.uri, origin.source, origin.arrival, None, digest, digest, 0, None, origin.input, file.uri, 0,
+        "read", fault.reason, fault.detail, None,
+    )  # fmt: skip
+
+
+def to_batches(
+    records: Iterator[Record], sign: Signer | None, batch_chars: int = 16 << 20
+) -> Iterator[pa.RecordBatch]:
     """Arrow batches of the records: up to 1,000 rows, and ended by the record that passes `batch_chars`."""
     held: list[Record] = []
     chars = 0
@@ -113,20 +139,48 @@ def to_batches(records: Iterator[Record], batch_chars: int = 16 << 20) -> Iterat
         held.append(record)
         chars += record.n_chars
         if chars >= batch_chars or len(held) >= 1000:
-            yield _batch(held)
+            yield _batch(held, sign)
             held, chars = [], 0
     if held:
-        yield _batch(held)
+        yield _batch(held, sign)
 
 
-def _batch(records: list[Record]) -> pa.RecordBatch:
-    columns = []
+def _text(text: Any, fault: tuple[str, str] | None) -> tuple[Any, str | None, str | None]:
+    """The text, decoded where it can be, with the reason and detail of what is wrong with it."""
+    if fault:
+        return text, *fault
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return text, "invalid_utf8", f"{error.reason} at byte {error.start}"
+    if text is None:
+        return text, "null_text", None
+    if not isinstance(text, str):
+        return text, "text_not_string", f"the text is of type {type(text).__name__}"
+    if not _encodes(text):
+        return text, "invalid_utf8", "an unpaired surrogate"
+    return (text, None, None) if text else (text, "empty_text", None)
+
+
+def _batch(records: list[Record], sign: Signer | None) -> pa.RecordBatch:
+    columns: list[pa.Array] = []
     for field in RECORD_SCHEMA:
+        if field.name == "bands":
+            columns.append(_bands(columns[RECORD_SCHEMA.get_field_index("text")], sign))
+            continue
         values = [getattr(record, field.name) for record in records]
         if field.name == "metadata":
             values = [None if value is None else list(value.items()) for value in values]
         columns.append(pa.array(values, field.type))
     return pa.RecordBatch.from_arrays(columns, schema=RECORD_SCHEMA)
+
+
+def _bands(texts: pa.Array, sign: Signer | None) -> pa.Array:
+    if sign is None:
+        return pa.nulls(len(texts), pa.list_(pa.int64()))
+    # A reject has no text, and an empty one has no shingles.
+    return sign(texts.fill_null("") if texts.null_count else texts)
 
 
 def _string(value: Any) -> str | None:
@@ -152,17 +206,21 @@ def _encodes(text: str) -> bool:
 
 
 def _strings(metadata: dict[str, Any] | None) -> dict[str, str | None]:
-    return {name: _metadata_value(value) for name, value in (metadata or {}).items()}
+    return {_utf8(name): _metadata_value(value) for name, value in (metadata or {}).items()}
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _metadata_value(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return None if value is None else value.encode("utf-8", "replace").decode("utf-8")
+    if value is None:
+        return None
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, bool | int | float):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict | list | tuple):
+        return _utf8(json.dumps(value, ensure_ascii=False, default=str))
+    return _utf8(str(value))
 
 
 def _excerpt(text: Any) -> str | None:

@@ -1,8 +1,9 @@
-"""The curate run: discover → read and judge → verdicts → chunk → write."""
+"""The curate run: read → compare with the ledger → judge → write the ledger → let the other tables follow."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -11,51 +12,27 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate import write
-from pipelines.curate.config import ColumnsConfig, CurateConfig
-from pipelines.curate.discover import InputFile, discover, filesystem, split_files
-from pipelines.curate.readers import columns_of
-from pipelines.curate.records import RECORD_DDL
-from pipelines.curate.spark_ops import CHUNK_DDL, chunker, split_reader, table_reader
+from pipelines.curate import ledger
+from pipelines.curate.config import CurateConfig
+from pipelines.curate.follow import Follower
+from pipelines.curate.inputs import Input, list_inputs, read_inputs
+from pipelines.curate.judge import DOCUMENT, Corpus, judge
+from pipelines.curate.near import NearJudge
+from pipelines.curate.removals import NOTHING_REMOVED, Removals, deleted_ids
+from pipelines.curate.report import NO_CHANGE, Counts, CurateReport, counts_of
+from pipelines.curate.settings import bind_settings
+from pipelines.curate.spark_ops import chunker
+from pipelines.curate.spark_sql import among, cut, is_accepted, not_among, place_of
 from pipelines.curate.tasks import task_progress
-from pipelines.curate.verdict import verdicts
+from pipelines.curate.versions import Versions, absent_documents, gone_documents, resolve
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ConfigError, InputError
 from pipelines.lake import Lake
+from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
 from pipelines.progress import Progress
-
-TABLE_PREFIX = "iceberg:"
-
-
-@dataclass(frozen=True)
-class CurateReport:
-    """What a run did.
-
-    Attributes:
-        given: Records read, files that could not be read among them.
-        new: Of them, documents that the lake did not know.
-        kept: Of the new, those that were chunked.
-        duplicates: Of the new, those removed for a kept twin.
-        rejects: Of the new, those that could not be used, by reason.
-        chunks: Chunks written.
-        seconds: Wall-clock time of the run.
-    """
-
-    run_id: str
-    given: int
-    new: int
-    kept: int
-    duplicates: int
-    rejects: dict[str, int]
-    chunks: int
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 def curate(
@@ -65,10 +42,13 @@ def curate(
     config: CurateConfig,
     spark_config: SparkConfig,
     progress: Progress,
+    removals: Removals = NOTHING_REMOVED,
 ) -> CurateReport:
-    """Brings the documents of `inputs` into the lake: rejects, duplicates and chunks.
+    """Brings the documents of `inputs` into the lake: duplicates, rejects and chunks.
 
-    Documents that the lake knows are left as they are: run twice, the second run writes nothing.
+    What the lake knows already is left as it is: run twice, the second run writes nothing. A document whose
+    text, source or metadata changed replaces the old one. Killed anywhere and run again, the tables are as
+    if it had not been killed.
 
     Args:
         lake: Its tables are created where absent.
@@ -77,162 +57,201 @@ def curate(
         config: Settings of the stage.
         spark_config: How Spark is run.
         progress: Is told each step.
+        removals: What is to go.
 
     Raises:
         InputError: A path is missing, empty or unreadable, or lacks the columns.
         ModelError: The lake's chunks were made by another tokenizer.
-        ConfigError: A chunk cannot be longer than the model takes.
+        ConfigError: A chunk cannot be longer than the model takes; or the lake was made with other settings.
     """
     started = monotonic()
+    if not inputs and (removals.full or not removals.deletes):
+        raise InputError("there is nothing to curate", "Name a folder, a file, a table, or --deletes FILE")
     tokenizer = Tokenizer.load(model)
-    _check_limits(model, config, tokenizer.overhead(model.prefixes["document"]))
-    listed = [(location, _files(location, config, lake)) for location in inputs]
+    check_limits(model, config, tokenizer.overhead(model.prefixes["document"]))
+    listed = list_inputs(inputs, config, lake, removals.allow_empty)
+    deletes = deleted_ids(removals.deletes, config, lake)
     lake.ensure_tables()
     lake.bind_tokenizer(tokenizer.fingerprint)
+    bind_settings(lake, config)
     with ExitStack() as stack:
         with progress.step("starting Spark", None, "seconds"):
             spark = stack.enter_context(spark_session(lake, spark_config))
-        return _Run(spark, lake, model, config, progress).execute(listed, started)
+        run = Run(spark, lake, model, config, progress, uuid4().hex[:12])
+        run.follow("finishing an earlier run: ")
+        given, counts = run.enter(listed, deletes, removals)
+        chunks = run.follow()
+        counted = {name: value for name, value in asdict(counts).items() if name != "only_adds"}
+        return CurateReport(
+            run_id=run.run_id,
+            given=given,
+            new=counts.new,
+            chunks=chunks,
+            left_out={one.location: one.left_out for one in listed if one.left_out},
+            seconds=monotonic() - started,
+            **counted,
+        )
 
 
 @dataclass
-class _Run:
+class Run:
+    """One run on an open session."""
+
     spark: SparkSession
     lake: Lake
     model: ModelConf
     config: CurateConfig
     progress: Progress
+    run_id: str
 
-    def execute(self, listed: Sequence[tuple[str, list[InputFile]]], started: float) -> CurateReport:
-        run_id = uuid4().hex[:12]
-        self.spark.conf.set("spark.sql.iceberg.snapshot-property.embedlake.run-id", run_id)
+    def __post_init__(self) -> None:
+        self.spark.conf.set("spark.sql.iceberg.snapshot-property.embedlake.run-id", self.run_id)
         self.spark.conf.set("spark.sql.iceberg.snapshot-property.embedlake.stage", "curate")
-        records = self._records(listed).persist(StorageLevel.DISK_ONLY)
-        size = sum(file.size for _, files in listed for file in files)
-        given = self._counted("reading and normalising", size or None, "bytes", records.count)
-        ledger = self.spark.table(self.lake.spark_identifier("documents"))
-        judged = verdicts(records, ledger, self.config.source_priority).persist(StorageLevel.DISK_ONLY)
-        counts = self._counted("finding exact duplicates", given, "documents", lambda: _outcomes(judged))
-        kept, duplicates = counts.pop(("kept", None), 0), counts.pop(("duplicate", None), 0)
-        rejects = {str(reason): count for (_, reason), count in counts.items()}
-        new = kept + duplicates + sum(rejects.values())
-        chunks = 0
-        if kept:
-            made = self._chunks(records, judged)
-            self._counted(
-                "chunking and writing", kept, "documents",
-                lambda: write.write_chunks(self.lake, made),
-            )  # fmt: skip
-            chunks = self._added("chunks", run_id)
-        if new:
-            self._counted(
-                "writing the ledger", new, "documents", lambda: self._write_rest(judged, duplicates)
-            )
-        write.forget_file_rejects(self.spark, self.lake, self._healed(records, listed))
-        judged.unpersist()
+
+    def enter(
+        self, listed: Sequence[Input], deletes: Sequence[str], removals: Removals
+    ) -> tuple[int, Counts]:
+        """Brings the inputs into the ledger; how many records they held, and what became of them."""
+        arrival = datetime.now(UTC)
+        records = read_inputs(self.spark, listed, self.config, self.lake, arrival)
+        records = records.persist(StorageLevel.DISK_ONLY)
+        size = sum(file.size for one in listed for file in one.files)
+        given = self.told("reading and normalising", size or None, "bytes", records.count)
+        scope = self._scope(records, listed, removals)
+        task = _Task(self, records, listed, deletes, scope, max(given, len(deletes)))
+        while (counts := task.attempt()) is None:
+            pass  # another run has changed the ledger meanwhile: judge again by what it is now
         records.unpersist()
-        return CurateReport(run_id, given, new, kept, duplicates, rejects, chunks, monotonic() - started)
+        return given, counts
 
-    def _records(self, listed: Sequence[tuple[str, list[InputFile]]]) -> DataFrame:
-        frames = []
-        for location, files in listed:
-            columns = self.config.columns
-            if location.startswith(TABLE_PREFIX):
-                frames.append(self._table_records(location))
-                continue
-            groups = split_files(files, self.config.split_bytes)
-            numbers = self.spark.sparkContext.parallelize([(at,) for at in range(len(groups))], len(groups))
-            read = split_reader(groups, location, columns, self.lake.config)
-            frames.append(self.spark.createDataFrame(numbers, "group int").mapInArrow(read, RECORD_DDL))
-        records = frames[0]
-        for frame in frames[1:]:
-            records = records.unionByName(frame)
-        return records
-
-    def _table_records(self, location: str) -> DataFrame:
-        name = location.removeprefix(TABLE_PREFIX)
-        parts = name.split(".")
-        if len(parts) == 2:
-            parts = [self.lake.config.name, *parts]
-        quoted = ".".join(f"`{part}`" for part in parts)
-        if not self.spark.catalog.tableExists(quoted):
-            raise InputError(f"there is no table {name}", "Name it as iceberg:namespace.table")
-        table = self.spark.table(quoted)
-        check_columns(table.columns, self.config.columns, name)
-        apart = {self.config.columns.id, self.config.columns.text, self.config.columns.source}
-        kept = self.config.columns.metadata
-        wanted = [column for column in table.columns if kept is None or column in kept or column in apart]
-        source = self.config.source or parts[-1]
-        return table.select(*wanted, "_file", "_pos").mapInArrow(
-            table_reader(self.config.columns, source), RECORD_DDL
-        )
-
-    def _chunks(self, records: DataFrame, judged: DataFrame) -> DataFrame:
-        kept = write.kept_of(judged).select("file", "position")
-        documents = records.join(kept, ["file", "position"], "left_semi")
-        chunk = chunker(self.model, self.config.chunk)
-        return documents.select("doc_id", "source", "text", "metadata").mapInArrow(chunk, CHUNK_DDL)
-
-    def _healed(self, records: DataFrame, listed: Sequence[tuple[str, list[InputFile]]]) -> list[str]:
-        """Files of this run that were rejects of an earlier one and are not of this."""
-        rejects = self.spark.table(self.lake.spark_identifier("rejects")).where("stage = 'read'")
-        before = {row["key"] for row in rejects.select("key").collect()}
-        if not before:
-            return []
-        now = {row["file"] for row in records.where("stage = 'read'").select("file").collect()}
-        return [file.uri for _, files in listed for file in files if file.uri in before - now]
-
-    def _write_rest(self, judged: DataFrame, duplicates: int) -> None:
-        if duplicates:
-            write.write_duplicates(self.lake, judged)
-        write.write_rejects(self.lake, judged)
-        write.write_ledger(self.lake, judged)
-
-    def _added(self, table: str, run_id: str) -> int:
-        snapshot = self.lake.table(table).current_snapshot()
-        summary = snapshot.summary if snapshot else None
-        if summary is None or summary.additional_properties.get("embedlake.run-id") != run_id:
+    def follow(self, prefix: str = "") -> int:
+        """Lets the other tables follow the ledger; how many chunks were written."""
+        before = self.lake.table("chunks").current_snapshot()
+        follower = Follower(self.spark, self.lake, chunker(self.model, self.config.chunk), self.run_id)
+        follower.follow(lambda label, step: self.told(prefix + label, None, "documents", step))
+        now = self.lake.table("chunks").current_snapshot()
+        if now is None or now == before or now.summary is None:
             return 0
-        return int(summary.additional_properties.get("added-records", 0))
+        return int(now.summary.additional_properties.get("added-records", 0))
 
-    def _counted(self, label: str, total: int | None, unit: str, action: Callable[[], Any]) -> Any:
+    def told(self, label: str, total: int | None, unit: str, action: Callable[[], Any]) -> Any:
+        """Does something, and tells of it."""
         with self.progress.step(label, total, unit) as step, task_progress(self.spark, step, total):
             return action()
 
+    def _scope(self, records: DataFrame, listed: Sequence[Input], removals: Removals) -> list[str] | None:
+        """The sources of which the inputs are all there is; None where they are not."""
+        if not removals.full:
+            return None
+        faults = [row["file"] for row in records.where("stage = 'read'").select("file").take(3)]
+        if faults:
+            raise InputError(
+                f"--full declares the input complete, but {faults[0]} could not be read",
+                "Mend or remove the file: what it holds would be deleted as absent",
+            )
+        good = records.where("reason is null")
+        sources = [row["source"] for row in good.select("source").distinct().collect()]
+        if not sources and not removals.allow_empty:
+            raise InputError(
+                "--full declares the input complete, but it holds no document",
+                "Give --allow-empty if all documents of its source are to be deleted",
+            )
+        return sources or [one.source for one in listed]
 
-def _outcomes(judged: DataFrame) -> dict[tuple[str, str | None], int]:
-    rows = judged.groupBy("outcome", "reason").agg(F.count("*").alias("n")).collect()
-    return {(row["outcome"], row["reason"]): row["n"] for row in rows}
+
+@dataclass(frozen=True)
+class _Task:
+    """What a run has to enter into the ledger.
+
+    Attributes:
+        run: The run.
+        records: What it has read.
+        listed: The inputs.
+        deletes: Ids of documents to delete.
+        scope: The sources of which the inputs are all there is, where they are.
+        total: For the progress.
+    """
+
+    run: Run
+    records: DataFrame
+    listed: Sequence[Input]
+    deletes: Sequence[str]
+    scope: list[str] | None
+    total: int
+
+    def attempt(self) -> Counts | None:
+        """Changes the ledger and counts the changes; None where another run has changed it first."""
+        run = self.run
+        with branch(run.spark, run.lake, "documents", run.run_id) as made:
+            table = run.spark.table(made.identifier)
+            changes = run.told("finding duplicates", self.total, "documents", lambda: self._changes(table))
+            if changes is None:
+                return NO_CHANGE
+            counts = counts_of(changes, table)
+
+            def write() -> None:
+                ledger.write(changes, made.identifier, counts.only_adds)
+
+            run.told("writing the ledger", self.total, "documents", write)
+            return counts if made.publish() else None
+
+    def _changes(self, table: DataFrame) -> ledger.Changes | None:
+        """What the ledger is to become, judged; None where it is so already."""
+        spark, records = self.run.spark, self.records
+        gone = self._gone(table)
+        if self.deletes:
+            records = not_among(records, ids_frame(spark, self.deletes), "doc_id")
+        found = resolve(records, table)
+        versions = Versions(cut(found.changes), cut(found.rejects), found.superseded)
+        gone = cut(gone.unionByName(versions.superseded).distinct())
+        if versions.changes.isEmpty() and versions.rejects.isEmpty() and gone.isEmpty():
+            return None
+        corpus = self._corpus(table, versions.changes, gone)
+        columns = ("text_hash", "n_chars", "text")
+        entered = among(records.where("reason is null"), versions.changes, "text_hash")
+        texts = table.where(is_accepted()).select(*columns).unionByName(entered.select(*columns))
+        near = NearJudge(spark, self.run.config.near, texts, corpus.after)
+        return ledger.Changes(records, versions, cut(judge(corpus, near)), gone)
+
+    def _gone(self, table: DataFrame) -> DataFrame:
+        """doc_id of the ledger's rows that the run removes."""
+        spark = self.run.spark
+        gone = gone_documents(table, ids_frame(spark, self.deletes))
+        faults = table.where("stage = 'read'")
+        if not faults.isEmpty():
+            # Files that could not be read before, and now were.
+            here = among(
+                faults, ids_frame(spark, [file.uri for one in self.listed for file in one.files]), "doc_id"
+            )
+            still = self.records.where("stage = 'read'")
+            gone = gone.unionByName(not_among(here, still, "doc_id").select("doc_id"))
+        if self.scope is not None:
+            gone = gone.unionByName(absent_documents(table, self.records.select("doc_id"), self.scope))
+        return gone
+
+    def _corpus(self, table: DataFrame, entered: DataFrame, gone: DataFrame) -> Corpus:
+        place = place_of(self.run.config.source_priority)
+        before = table.where(is_accepted()).withColumn("place", place).select(*DOCUMENT)
+        nothing = {name: F.lit(None).cast("string") for name in ("outcome", "kept_doc_id", "kind")}
+        new = entered.withColumn("place", place).withColumns(nothing)
+        new = new.withColumn("similarity", F.lit(None).cast("double")).select(*DOCUMENT)
+        stays = not_among(not_among(before, gone, "doc_id"), entered, "doc_id")
+        leaves = among(before, gone, "doc_id").unionByName(among(before, entered, "doc_id"))
+        touched = new.select("text_hash").unionByName(leaves.select("text_hash"))
+        return Corpus(before, stays.unionByName(new), touched, before.isEmpty())
 
 
-def _files(location: str, config: CurateConfig, lake: Lake) -> list[InputFile]:
-    if location.startswith(TABLE_PREFIX):
-        return []
-    files = discover(location, config.format, config.source, lake.config)
-    fs, _ = filesystem(location, lake.config)
-    for file in files[:20]:
-        names = None if file.format == "text" else columns_of(fs, file)
-        if names:  # the first file that can be read tells; a later one that differs is a reject
-            check_columns(names, config.columns, file.uri)
-            break
-    return files
+def ids_frame(spark: SparkSession, ids: Sequence[str]) -> DataFrame:
+    """The ids as a column `doc_id`."""
+    return spark.createDataFrame([(one,) for one in ids], "doc_id string")
 
 
-def check_columns(names: Sequence[str], columns: ColumnsConfig, where: str) -> None:
-    """Refuses an input that lacks the id or text column.
+def check_limits(model: ModelConf, config: CurateConfig, overhead: int) -> None:
+    """Refuses chunks that the model cannot take.
 
     Raises:
-        InputError: Names the column, the columns there are, and the option.
+        ConfigError: A chunk is to be longer than the model takes, or leaves no room for text.
     """
-    for option, needed in (("--id-column", columns.id), ("--text-column", columns.text)):
-        if needed not in names:
-            raise InputError(
-                f"{where} has no column '{needed}' (it has: {', '.join(map(str, names))})",
-                f"Name the right one by {option}",
-            )
-
-
-def _check_limits(model: ModelConf, config: CurateConfig, overhead: int) -> None:
     limit = config.chunk.max_tokens
     if limit > model.max_tokens:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """The two places where Spark calls Python: reading splits, and chunking documents. Arrow in, Arrow out."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipelines.curate.config import ChunkConfig, ColumnsConfig
 from pipelines.curate.discover import InputFile, Split, filesystem
 from pipelines.curate.normalise import text_hash
 from pipelines.curate.readers import FileFault, RawRecord, read_split
-from pipelines.curate.records import Record, judge, judge_fault, to_batches
+from pipelines.curate.records import Origin, Record, Signer, judge, judge_fault, to_batches
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake.config import LakeConfig
@@ -41,25 +42,26 @@ _CHUNK_ROWS = 1000
 
 
 def split_reader(
-    groups: list[list[Split]], location: str, columns: ColumnsConfig, lake: LakeConfig
+    groups: list[list[Split]], origin: Origin, columns: ColumnsConfig, sign: Signer | None, lake: LakeConfig
 ) -> Callable[[Batches], Batches]:
     """A function over batches of group numbers (column `group`) that yields those splits' records."""
 
     def read(batches: Batches) -> Batches:
-        fs, _ = filesystem(location, lake)
+        fs, _ = filesystem(origin.input, lake)
 
         def records() -> Iterator[Record]:
             for batch in batches:
                 for group in batch.column("group").to_pylist():
                     for split in groups[group]:
-                        yield from _judged(read_split(fs, split, columns), split.file)
+                        raws = read_split(fs, split, columns)
+                        yield from _judged(raws, split.file, origin, columns.arrival)
 
-        yield from to_batches(records())
+        yield from to_batches(records(), sign)
 
     return read
 
 
-def table_reader(columns: ColumnsConfig, source: str) -> Callable[[Batches], Batches]:
+def table_reader(columns: ColumnsConfig, origin: Origin, sign: Signer | None) -> Callable[[Batches], Batches]:
     """A function over batches of a table's rows, with Iceberg's `_file` and `_pos`; yields their records."""
     apart = {columns.id, columns.text, columns.source, "_file", "_pos"}
 
@@ -70,19 +72,23 @@ def table_reader(columns: ColumnsConfig, source: str) -> Callable[[Batches], Bat
                     metadata = {name: value for name, value in row.items() if name not in apart}
                     own_source = row.get(columns.source) if columns.source else None
                     raw = RawRecord(row["_pos"], row[columns.id], row[columns.text], own_source, metadata)
-                    yield judge(raw, row["_file"].rpartition("/")[2], source)
+                    place = replace(origin, file=row["_file"].rpartition("/")[2])
+                    yield judge(raw, place, columns.arrival)
 
-        yield from to_batches(records())
+        yield from to_batches(records(), sign)
 
     return read
 
 
-def _judged(raws: Iterator[RawRecord | FileFault], file: InputFile) -> Iterator[Record]:
+def _judged(
+    raws: Iterator[RawRecord | FileFault], file: InputFile, origin: Origin, arrival: str | None
+) -> Iterator[Record]:
+    place = replace(origin, file=file.uri, source=file.source)
     for raw in raws:
         if isinstance(raw, FileFault):
-            yield judge_fault(raw, file)
+            yield judge_fault(raw, file, place)
         else:
-            yield judge(raw, file.uri, file.source)
+            yield judge(raw, place, arrival)
 
 
 def chunker(model: ModelConf, config: ChunkConfig) -> Callable[[Batches], Batches]:

@@ -120,18 +120,28 @@ class Lake:
         Raises:
             ModelError: The table's chunks were made by another tokenizer.
         """
-        table = self.table("chunks")
+        check_tokenizer(self.bound("chunks", TOKENIZER_PROPERTY, fingerprint), fingerprint)
+
+    def bound(self, name: str, key: str, value: str) -> str:
+        """The value of a table's property, which is set to `value` where it has none: the first one stays."""
+        table = self.table(name)
+        return table.properties[key] if key in table.properties else self.set_property(name, key, value, True)
+
+    def set_property(self, name: str, key: str, value: str, only_if_absent: bool = False) -> str:
+        """Sets a table's property, and gives what it then is."""
+        table = self.table(name)
         for _ in range(_ATTEMPTS):
-            table.refresh()
-            if TOKENIZER_PROPERTY in table.properties:
-                return check_tokenizer(table.properties[TOKENIZER_PROPERTY], fingerprint)
+            if only_if_absent and key in table.properties:
+                return str(table.properties[key])
             with (
                 explained(self.config),
                 contextlib.suppress(CommitFailedException),  # others changed the table: look again
-                table.transaction() as transaction,
             ):
-                transaction.set_properties({TOKENIZER_PROPERTY: fingerprint})
-        raise CommitError("the table of chunks was changed by others again and again", "Run again")
+                with table.transaction() as transaction:
+                    transaction.set_properties({key: value})
+                return value
+            table.refresh()
+        raise CommitError(f"the table of {name} was changed by others again and again", "Run again")
 
     def spark_conf(self) -> dict[str, str]:
         """Spark settings that open this very catalogue. Holds no secret: see `spark_secrets`."""

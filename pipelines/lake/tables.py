@@ -13,13 +13,18 @@ from pyiceberg.types import (
     IcebergType,
     IntegerType,
     ListType,
+    LongType,
     MapType,
     NestedField,
     StringType,
+    TimestamptzType,
 )
 
 # Properties that the lake keeps on its tables, beside Iceberg's own.
 TOKENIZER_PROPERTY = "embedlake.tokenizer"  # chunks: fingerprint of the tokenizer of `input_ids`
+CHUNKING_PROPERTY = "embedlake.chunking"  # chunks: how documents were cut, as JSON
+CURATION_PROPERTY = "embedlake.curation"  # documents: what decided who is a duplicate, as JSON
+FOLLOWED_PROPERTY = "embedlake.followed"  # documents: sequence number up to which the other tables follow
 MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
 
 _COMMON = {
@@ -32,6 +37,10 @@ _COMMON = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
 }
+
+
+# A change of few rows writes those rows, and not their files anew; readers leave the old ones out.
+_ROW_CHANGES = {"write.merge.mode": "merge-on-read", "write.delete.mode": "merge-on-read"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,10 @@ def _schema(*columns: tuple[str, IcebergType, bool, str]) -> Schema:
     )
 
 
+def _metadata(first_id: int) -> MapType:
+    return MapType(first_id, StringType(), first_id + 1, StringType(), value_required=False)
+
+
 _STRING, _INT = StringType(), IntegerType()
 
 CHUNKS = TableSpec(
@@ -126,17 +139,13 @@ CHUNKS = TableSpec(
             "Token ids of the text alone, without prefix and special tokens",
         ),
         ("n_tokens", _INT, True, "Length of input_ids"),
-        (
-            "metadata",
-            MapType(102, _STRING, 103, _STRING, value_required=False),
-            False,
-            "The document's further columns, as strings",
-        ),
+        ("metadata", _metadata(102), False, "The document's further columns, as strings"),
     ),
     partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
     # Sorted by length, a unit's batches hold rows of one length: little padding.
     order=("n_tokens",),
-    properties={
+    properties=_ROW_CHANGES
+    | {
         "write.distribution-mode": "hash",
         "write.metadata.metrics.column.text": "none",
         "write.metadata.metrics.column.input_ids.element": "none",
@@ -145,26 +154,40 @@ CHUNKS = TableSpec(
 
 DOCUMENTS = TableSpec(
     name="documents",
-    doc="The ledger: one row per document ever given, with what became of it.",
+    doc="The ledger, and the truth that chunks, duplicates and rejects follow: one row per document.",
     schema=_schema(
-        (
-            "doc_id",
-            _STRING,
-            True,
-            "The document; for a record without an id, its file and row; for an unreadable file, the file",
-        ),
+        ("doc_id", _STRING, True, "The document; for a reject beside an accepted one, its id, # and a hash"),
+        ("given_id", _STRING, True, "The id as the corpus gave it, or what stands for it: file and row"),
         ("source", _STRING, True, "The part of the corpus that the document comes from"),
-        (
-            "text_hash",
-            _STRING,
-            True,
-            "128-bit BLAKE2b of the normalised text; of the raw record where it was rejected",
-        ),
-        ("outcome", _STRING, True, "kept, duplicate or rejected"),
+        ("arrival", TimestamptzType(), True, "When this text first came, by the corpus or else by the run"),
+        ("text_hash", _STRING, True, "128-bit BLAKE2b of the normalised text; of a reject, of what it was"),
+        ("version", _STRING, True, "128-bit BLAKE2b of text, source and metadata: another one is a change"),
         ("n_chars", _INT, True, "Length of the normalised text in Unicode code points"),
+        ("outcome", _STRING, True, "kept, duplicate or rejected; deleted until the other tables follow"),
+        ("kept_doc_id", _STRING, False, "Of a duplicate: the first kept document that it resembles"),
+        ("kind", _STRING, False, "Of a duplicate: exact or near"),
+        ("similarity", DoubleType(), False, "Of a duplicate: Jaccard similarity over shingles; 1 if exact"),
+        ("stage", _STRING, True, "curate (a document) or read (a file)"),
+        ("reason", _STRING, False, "Of a reject: a short fixed word"),
+        ("detail", _STRING, False, "Of a reject: what exactly was wrong"),
+        ("excerpt", _STRING, False, "Of a reject: the first characters of the text"),
+        ("input", _STRING, True, "The input that it was read from, as given to the run"),
+        ("file", _STRING, True, "The file that it was read from"),
+        ("position", LongType(), True, "Its place in the file: row, byte or line, as the format has it"),
+        ("bands", ListType(101, LongType(), element_required=True), False, "Keys of the MinHash bands"),
+        ("text", _STRING, False, "The normalised text; null of a reject"),
+        ("metadata", _metadata(102), False, "The document's further columns, as strings"),
     ),
     partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
-    properties={"write.distribution-mode": "hash"},
+    properties=_ROW_CHANGES
+    | {
+        "write.distribution-mode": "hash",
+        # A file is read whole by one task of the next step.
+        "write.target-file-size-bytes": str(64 * 2**20),
+        "write.metadata.metrics.default": "none",
+        "write.metadata.metrics.column.source": "full",
+        "write.metadata.metrics.column.outcome": "full",
+    },
 )
 
 DUPLICATES = TableSpec(
@@ -178,7 +201,7 @@ DUPLICATES = TableSpec(
         ("similarity", DoubleType(), True, "Verified Jaccard similarity over shingles; 1.0 where exact"),
     ),
     partitions=(("source", "identity", "source"),),
-    properties={"write.distribution-mode": "hash"},
+    properties=_ROW_CHANGES | {"write.distribution-mode": "hash"},
 )
 
 REJECTS = TableSpec(
@@ -199,7 +222,7 @@ REJECTS = TableSpec(
         ),
     ),
     partitions=(("stage", "identity", "stage"),),
-    properties={"write.distribution-mode": "hash"},
+    properties=_ROW_CHANGES | {"write.distribution-mode": "hash"},
 )
 
 EMBEDDINGS = TableSpec(
@@ -233,12 +256,15 @@ EMBEDDINGS = TableSpec(
         ("source", "identity", "source"),
         ("doc_id", "bucket", "doc_bucket"),
     ),
-    properties={
+    properties=_ROW_CHANGES
+    | {
         # facts.md: 50,000 x 768 float32 as zstd-1 + byte-stream split is 2,601 bytes a vector and the
         # fastest to write and to read; a dictionary and statistics of the vector column are of no use.
         "write.metadata.metrics.column.embedding.element": "none",
         "write.metadata.metrics.column.unit": "full",
         "write.metadata.metrics.column.chunk_id": "none",
+        # A delete of gone chunks and the engine's appends do not disturb each other.
+        "write.merge.isolation-level": "snapshot",
     },
 )
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jobs.demo_corpus import write_demo_corpus
 from pipelines.curate.config import CurateConfig
-from pipelines.curate.run import CurateReport, curate
+from pipelines.curate.report import CurateReport
+from pipelines.curate.run import curate
 from pipelines.encoder.conf import ModelConf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,28 @@ from hypothesis import strategies as st
 from pipelines.curate.config import ColumnsConfig
 from pipelines.curate.discover import InputFile, Split, discover, filesystem, split_files
 from pipelines.curate.readers import FileFault, RawRecord, read_split
-from pipelines.errors import InputError
+from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import LakeConfig
 
 COLUMNS = ColumnsConfig()
 
 
 def read(
-    folder: Path, split_bytes: int = 1 << 20
+    folder: Path, split_bytes: int = 1 << 20, columns: ColumnsConfig = COLUMNS
 ) -> tuple[list[tuple[str, RawRecord]], dict[str, FileFault]]:
-    lake = LakeConfig(dir=folder / "lake")
-    fs, _ = filesystem(str(folder), lake)
+    """All records of a folder with their files' names, and the faults by file."""
+    return read_location(str(folder), LakeConfig(dir=folder / "lake"), split_bytes, columns)
+
+
+def read_location(
+    location: str, lake: LakeConfig, split_bytes: int = 1 << 20, columns: ColumnsConfig = COLUMNS
+) -> tuple[list[tuple[str, RawRecord]], dict[str, FileFault]]:
+    fs, _ = filesystem(location, lake)
     records: list[tuple[str, RawRecord]] = []
     faults: dict[str, FileFault] = {}
-    for group in split_files(discover(str(folder), "auto", None, lake), split_bytes):
+    for group in split_files(discover(location, "auto", None, lake), split_bytes):
         for split in group:
-            for item in read_split(fs, split, COLUMNS):
+            for item in read_split(fs, split, columns):
                 if isinstance(item, FileFault):
                     faults[split.file.name] = item
                 else:
@@ -167,6 +174,23 @@ def test_hidden_files_markers_and_unknown_endings_are_left_out(tmp_path: Path) -
     assert [file.name for file in found] == ["a.txt"]
 
 
+def test_what_is_left_out_is_told(tmp_path: Path) -> None:
+    lake = LakeConfig(dir=tmp_path / "lake")
+    (tmp_path / "a.txt").write_bytes(b"x")
+    assert discover(str(tmp_path), "auto", None, lake).left_out_line() == ""
+    (tmp_path / "x.pdf").write_bytes(b"x")
+    assert discover(str(tmp_path), "auto", None, lake).left_out_line() == "1 file left out: .pdf 1"
+    for name in ("1.bin", "2.BIN", "3.bin", "y.pdf", "w.warc.wat.gz", "LICENSE", ".hidden", "_SUCCESS"):
+        (tmp_path / name).write_bytes(b"x")
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/not-utf8-\xff.txt"))).write_bytes(b"x")
+    found = discover(str(tmp_path), "auto", None, lake)
+    assert [file.name for file in found] == ["a.txt"]
+    assert found.left_out == {
+        ".bin": 3, ".pdf": 2, ".wat.gz": 1, "no ending": 1, "names that are not UTF-8": 1,
+    }  # fmt: skip
+    assert found.left_out_line().startswith("8 files left out: .bin 3, .pdf 2, ")
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -177,7 +201,8 @@ def test_hidden_files_markers_and_unknown_endings_are_left_out(tmp_path: Path) -
 )
 def test_nothing_to_read_is_an_error_that_says_why(tmp_path: Path, make: Any, words: str) -> None:
     make(tmp_path / "in")
-    with pytest.raises(InputError, match=words):
+    kind = EmptyInputError if (tmp_path / "in").exists() else InputError
+    with pytest.raises(kind, match=words):
         discover(str(tmp_path / "in"), "auto", None, LakeConfig(dir=tmp_path / "lake"))
 
 
@@ -199,3 +224,69 @@ def test_splits_cover_every_byte_once_in_tasks_of_about_one_size(sizes: list[int
         assert spans[0][0] == 0
         assert spans[-1][1] == file.size
         assert all(one[1] == following[0] for one, following in pairwise(spans))
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=2000),
+    split_bytes=st.integers(65_536, 64 << 20),
+)
+def test_of_many_small_files_each_is_in_one_task_and_no_task_has_many(
+    sizes: list[int], split_bytes: int
+) -> None:
+    files = [InputFile(str(n), str(n), str(n), "csv", "", size, "s") for n, size in enumerate(sizes)]
+    groups = split_files(files, split_bytes)
+    assert [split.file for group in groups for split in group] == files
+    most = max(1, split_bytes // (256 * 1024))
+    assert max(map(len, groups)) <= most
+    assert len(groups) <= -(-len(files) // most)
+
+
+def test_20_000_tiny_files_are_157_tasks(tmp_path: Path) -> None:
+    for folder in range(100):
+        (tmp_path / f"f{folder}").mkdir()
+        for n in range(200):
+            (tmp_path / f"f{folder}" / f"{n}.jsonl").touch()
+    files = discover(str(tmp_path), "auto", None, LakeConfig(dir=tmp_path / "lake"))
+    groups = split_files(files, 32 << 20)
+    assert len(files) == 20_000
+    assert (len(groups), max(map(len, groups))) == (157, 128)
+
+
+DAMAGED = {
+    "a.jsonl": lines(ROWS[:300]),
+    "a.jsonl.gz": gzip.compress(lines(ROWS[:300])),
+    "a.csv": b"doc_id,text\n" + b"".join(b'%d,"a ""word"" or\ntwo"\n' % n for n in range(300)),
+    "a.csv.gz": gzip.compress(b"doc_id,text\n" + b"".join(b"%d,some words\n" % n for n in range(300))),
+    "a.warc": b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 5\r\n\r\nhello\r\n\r\n" * 50,
+    "a.warc.gz": gzip.compress(b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: 2\r\n\r\nhi\r\n\r\n")
+    * 50,
+    "a.txt.zst": pa.compress(b"hello " * 500, codec="zstd", asbytes=True),
+}
+
+
+def parquet_bytes(rows: list[dict[str, Any]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    nested = [row | {"tags": [row["doc_id"]], "of": {"a": row["text"]}} for row in rows]
+    pq.write_table(pa.Table.from_pylist(nested), sink, row_group_size=100)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+DAMAGED["a.parquet"] = parquet_bytes(ROWS[:300])
+
+
+@given(
+    name=st.sampled_from(sorted(DAMAGED)),
+    at=st.integers(0, 1 << 20),
+    junk=st.binary(max_size=40),
+    cut=st.booleans(),
+)
+def test_whatever_is_damaged_a_file_ends_in_records_and_faults_and_not_in_an_error(
+    tmp_path_factory: pytest.TempPathFactory, name: str, at: int, junk: bytes, cut: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    data = DAMAGED[name]
+    at %= len(data)
+    (folder / name).write_bytes(data[:at] + junk + (b"" if cut else data[at + len(junk) :]))
+    records, faults = read(folder)
+    assert records or faults or at < 100

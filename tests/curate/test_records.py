@@ -1,3 +1,4 @@
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -5,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.curate.readers import RawRecord
-from pipelines.curate.records import RECORD_SCHEMA, judge, to_batches
+from pipelines.curate.records import RECORD_SCHEMA, Origin, Record, judge, to_batches
+
+CAME = datetime(2026, 1, 31, tzinfo=UTC)
+ORIGIN = Origin("s3://b", "s3://b/f.jsonl", "web", CAME)
+
+
+def judged(raw: RawRecord) -> Record:
+    return judge(raw, ORIGIN, "arrived_at")
 
 
 @pytest.mark.parametrize(
@@ -27,22 +35,61 @@ from pipelines.curate.records import RECORD_SCHEMA, judge, to_batches
     ],
 )
 def test_each_fault_of_a_record_has_its_reason(raw: RawRecord, reason: str | None) -> None:
-    record = judge(raw, "s3://b/f.jsonl", "web")
+    record = judged(raw)
     assert record.reason == reason
     assert (record.text is None) == (reason is not None)
 
 
 def test_a_record_without_an_id_is_known_by_its_place() -> None:
-    assert judge(RawRecord(7, None, "text"), "s3://b/f.jsonl", "web").doc_id == "s3://b/f.jsonl#7"
+    assert judged(RawRecord(7, None, "text")).doc_id == "s3://b/f.jsonl#7"
 
 
 def test_a_document_keeps_its_further_columns_as_strings() -> None:
     metadata = {"n": 3, "tags": ["a", "é"], "none": None, "raw": b"\xff", "flag": True, "odd": "\ud800"}
-    record = judge(RawRecord(0, "a", "text", None, metadata), "f", "web")
+    record = judged(RawRecord(0, "a", "text", None, metadata))
     assert record.source == "web"
     assert record.metadata == {
         "n": "3", "tags": '["a", "é"]', "none": None, "raw": "\ufffd", "flag": "True", "odd": "?",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "arrival"),
+    [
+        (None, CAME),
+        ("", CAME),
+        (float("nan"), CAME),
+        ("2020-02-03", datetime(2020, 2, 3, tzinfo=UTC)),
+        ("20200203", datetime(2020, 2, 3, tzinfo=UTC)),
+        (b"2020-02-03T04:05:06+01:00", datetime(2020, 2, 3, 3, 5, 6, tzinfo=UTC)),
+        (datetime(2020, 2, 3), datetime(2020, 2, 3, tzinfo=UTC)),
+        (date(2020, 2, 3), datetime(2020, 2, 3, tzinfo=UTC)),
+        (1580700906, datetime(2020, 2, 3, 3, 35, 6, tzinfo=UTC)),
+        ("1580700906.5", datetime(2020, 2, 3, 3, 35, 6, 500_000, tzinfo=UTC)),
+        (1580700906000, datetime(2020, 2, 3, 3, 35, 6, tzinfo=UTC)),
+        (1580700906000000, datetime(2020, 2, 3, 3, 35, 6, tzinfo=UTC)),
+    ],
+)
+def test_a_time_of_arrival_is_read_in_the_forms_that_corpora_have(value: Any, arrival: datetime) -> None:
+    record = judged(RawRecord(0, "a", "text", None, {"arrived_at": value, "x": 1}))
+    assert (record.reason, record.arrival, record.metadata) == (None, arrival, {"x": "1"})
+
+
+@pytest.mark.parametrize("value", ["yesterday", "2020-13-01", ["2020"], 1e40, True])
+def test_what_is_no_time_is_a_reject_and_not_now(value: Any) -> None:
+    assert judged(RawRecord(0, "a", "text", None, {"arrived_at": value})).reason == "bad_arrival"
+
+
+def test_a_version_is_of_text_source_and_metadata_whatever_their_order_and_not_of_the_arrival() -> None:
+    first = judged(RawRecord(0, "a", "text", "s", {"x": 1, "y": 2, "arrived_at": 1}))
+    again = judged(RawRecord(9, "a", "text ", "s", {"y": 2, "x": 1, "arrived_at": 2}))
+    assert first.version == again.version
+    for other in (
+        RawRecord(0, "a", "texts", "s", {"x": 1, "y": 2}),
+        RawRecord(0, "a", "text", "t", {"x": 1, "y": 2}),
+        RawRecord(0, "a", "text", "s", {"x": 1, "y": 3}),
+    ):
+        assert judged(other).version != first.version
 
 
 anything = st.none() | st.text() | st.binary() | st.integers() | st.floats() | st.lists(st.text(), max_size=3)
@@ -51,7 +98,7 @@ anything = st.none() | st.text() | st.binary() | st.integers() | st.floats() | s
 @given(st.lists(st.tuples(anything, anything, anything), max_size=30))
 def test_whatever_a_file_holds_becomes_one_arrow_row_each(rows: list[tuple[Any, Any, Any]]) -> None:
     raws = [RawRecord(n, *row, {"x": row[0]}) for n, row in enumerate(rows)]
-    batches = list(to_batches((judge(raw, "f", "web") for raw in raws), batch_chars=50))
+    batches = list(to_batches((judged(raw) for raw in raws), None, batch_chars=50))
     assert all(batch.schema == RECORD_SCHEMA for batch in batches)
     got = [row for batch in batches for row in batch.to_pylist()]
     assert [row["position"] for row in got] == list(range(len(rows)))

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.curate.config import ChunkConfig, ColumnsConfig, CurateConfig
-from pipelines.curate.run import CurateReport, curate
+from pipelines.curate.report import CurateReport
+from pipelines.curate.run import curate
 from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ConfigError, InputError, ModelError
@@ -156,11 +157,15 @@ def test_a_mended_document_or_file_leaves_the_rejects(lake: Lake, tmp_path: Path
     assert rows_of(lake, "documents", "doc_id", "outcome") == [("d", "kept"), ("e", "kept")]
 
 
-def test_a_changed_text_under_a_known_id_is_rejected_and_the_first_stays(lake: Lake, tmp_path: Path) -> None:
-    run(lake, jsonl(tmp_path / "one/a.jsonl", [{"doc_id": "d", "text": "first"}]))
+def test_a_changed_document_replaces_the_old_one(lake: Lake, tmp_path: Path) -> None:
+    run(
+        lake,
+        jsonl(tmp_path / "one/a.jsonl", [{"doc_id": "d", "text": "first"}, {"doc_id": "e", "text": "e"}]),
+    )
     report = run(lake, jsonl(tmp_path / "two/a.jsonl", [{"doc_id": "d", "text": "second"}]))
-    assert report.rejects == {"duplicate_id": 1}
-    assert rows_of(lake, "chunks", "doc_id", "text") == [("d", "first")]
+    assert (report.new, report.changed, report.kept, report.rejects) == (1, 1, 1, {})
+    assert rows_of(lake, "chunks", "doc_id", "text") == [("d", "second"), ("e", "e")]
+    assert rows_of(lake, "documents", "doc_id", "text") == [("d", "second"), ("e", "e")]
 
 
 def test_an_empty_text_under_a_known_id_is_a_reject_of_its_own(lake: Lake, tmp_path: Path) -> None:

@@ -1,0 +1,147 @@
+"""The inputs of a run as one DataFrame of judged records."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.curate.arrival import Moment
+from pipelines.curate.config import ColumnsConfig, CurateConfig
+from pipelines.curate.discover import InputFile, Listing, discover, filesystem, split_files
+from pipelines.curate.readers import columns_of
+from pipelines.curate.records import RECORD_DDL, Origin
+from pipelines.curate.signing import signer
+from pipelines.curate.spark_ops import split_reader, table_reader
+from pipelines.errors import EmptyInputError, InputError
+from pipelines.lake import Lake
+
+TABLE_PREFIX = "iceberg:"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a run.
+
+    Attributes:
+        location: As it was given.
+        files: What there is to read; empty for a table.
+        source: Of documents that name none.
+        left_out: Which of its files are not read, in words.
+    """
+
+    location: str
+    files: list[InputFile]
+    source: str
+    left_out: str = ""
+
+
+def list_inputs(locations: Sequence[str], config: CurateConfig, lake: Lake, allow_empty: bool) -> list[Input]:
+    """The inputs, listed and looked into; a file that two of them hold is read once.
+
+    Args:
+        locations: Folders, files, `s3://` URIs, or tables as `iceberg:namespace.table`.
+        config: Of the stage.
+        lake: For the object store's settings.
+        allow_empty: Whether an input may hold nothing to read.
+
+    Raises:
+        InputError: One is missing, holds nothing to read, or lacks the columns.
+    """
+    inputs: list[Input] = []
+    seen: set[str] = set()
+    for location in dict.fromkeys(locations):
+        if location.startswith(TABLE_PREFIX):
+            inputs.append(Input(location, [], config.source or location.rpartition(".")[2]))
+            continue
+        try:
+            files = discover(location, config.format, config.source, lake.config)
+        except EmptyInputError:
+            if not allow_empty:
+                raise
+            files = Listing((), Counter())
+        fresh = [file for file in files if file.path not in seen]
+        seen.update(file.path for file in fresh)
+        _check_files(location, fresh, config.columns, lake)
+        name = location.rstrip("/").rpartition("/")[2].split(".")[0] or "default"
+        own = config.source or (fresh[0].source if fresh else name)
+        inputs.append(Input(location, fresh, own, files.left_out_line()))
+    return inputs
+
+
+def read_inputs(
+    spark: SparkSession, inputs: Sequence[Input], config: CurateConfig, lake: Lake, arrival: Moment
+) -> DataFrame:
+    """The judged records of all inputs, with the columns of `RECORD_SCHEMA`.
+
+    Args:
+        spark: The session.
+        inputs: From `list_inputs`.
+        config: Of the stage.
+        lake: For the object store's settings.
+        arrival: Of records that carry none.
+
+    Raises:
+        InputError: A table is missing or lacks the columns.
+    """
+    records = spark.createDataFrame([], RECORD_DDL)
+    for one in inputs:
+        if one.location.startswith(TABLE_PREFIX):
+            records = records.unionByName(_table(spark, one, config, lake, arrival))
+        elif one.files:
+            groups = split_files(one.files, config.split_bytes)
+            numbers = spark.sparkContext.parallelize([(at,) for at in range(len(groups))], len(groups))
+            origin = Origin(one.location, "", one.source, arrival)
+            read = split_reader(groups, origin, config.columns, signer(config.near), lake.config)
+            records = records.unionByName(
+                spark.createDataFrame(numbers, "group int").mapInArrow(read, RECORD_DDL)
+            )
+    return records
+
+
+def _table(spark: SparkSession, one: Input, config: CurateConfig, lake: Lake, arrival: Moment) -> DataFrame:
+    name = one.location.removeprefix(TABLE_PREFIX)
+    parts = name.split(".")
+    if len(parts) == 2:
+        parts = [lake.config.name, *parts]
+    quoted = ".".join(f"`{part}`" for part in parts)
+    if not spark.catalog.tableExists(quoted):
+        raise InputError(f"there is no table {name}", "Name it as iceberg:namespace.table")
+    table = spark.table(quoted)
+    columns = config.columns
+    check_columns(table.columns, columns, name)
+    apart = {columns.id, columns.text, columns.source, columns.arrival}
+    kept = columns.metadata
+    wanted = [column for column in table.columns if kept is None or column in kept or column in apart]
+    origin = Origin(one.location, "", one.source, arrival)
+    read = table_reader(columns, origin, signer(config.near))
+    return table.select(*wanted, "_file", "_pos").mapInArrow(read, RECORD_DDL)
+
+
+def _check_files(location: str, files: Sequence[InputFile], columns: ColumnsConfig, lake: Lake) -> None:
+    fs, _ = filesystem(location, lake.config)
+    for file in files[:20]:
+        names = columns_of(fs, file)
+        if names:  # the first file that can be read tells; a later one that differs is a reject
+            check_columns(names, columns, file.uri)
+            break
+
+
+def check_columns(names: Sequence[str], columns: ColumnsConfig, where: str) -> None:
+    """Refuses an input that lacks the id or text column, or another that was asked for by name.
+
+    Raises:
+        InputError: Names the column, the columns there are, and the option.
+    """
+    options = [("--id-column", columns.id), ("--text-column", columns.text)]
+    if columns.source and "source" in columns.model_fields_set:
+        options.append(("--source-column", columns.source))
+    if columns.arrival and "arrival" in columns.model_fields_set:
+        options.append(("--arrival-column", columns.arrival))
+    options += [("curate.columns.metadata", name) for name in columns.metadata or ()]
+    for option, needed in options:
+        if needed not in names:
+            raise InputError(
+                f"{where} has no column '{needed}' (it has: {', '.join(map(str, names))})",
+                f"Name the right one by {option}",
+            )

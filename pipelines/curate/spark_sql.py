@@ -1,0 +1,60 @@
+"""Small pieces of Spark that several steps share."""
+
+from collections.abc import Sequence
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F  # noqa: N812 - its customary name
+
+# Rows of keys that every task may hold for itself: some ten MB.
+BROADCAST_ROWS = 50_000
+KEPT, DUPLICATE, REJECTED, DELETED = "kept", "duplicate", "rejected", "deleted"
+EXACT, NEAR = "exact", "near"
+
+
+def is_accepted() -> Column:
+    """Whether a row of the ledger is a document, kept or not, and no reject."""
+    return F.col("outcome").isin(KEPT, DUPLICATE)
+
+
+def place_of(source_priority: Sequence[str]) -> Column:
+    """A document's place in the order of priority, as a struct that sorts so: the first is kept.
+
+    Source priority, then the older, then the longer, then the smaller id.
+    """
+    rank = F.lit(len(source_priority))
+    for number, source in reversed(list(enumerate(source_priority))):
+        rank = F.when(F.col("source") == source, number).otherwise(rank)
+    return F.struct(
+        rank.alias("rank"), F.col("arrival"), (-F.col("n_chars")).alias("shortness"), F.col("doc_id")
+    )
+
+
+def first_by(frame: DataFrame, keys: Sequence[str], order: Sequence[Column]) -> DataFrame:
+    """The first row of each key."""
+    window = Window.partitionBy(*keys).orderBy(*order)
+    return frame.withColumn("_number", F.row_number().over(window)).where("_number = 1").drop("_number")
+
+
+def among(frame: DataFrame, keys: DataFrame, column: str, key: str | None = None) -> DataFrame:
+    """The rows of `frame` whose `column` is one of the `key` values of `keys`."""
+    wanted = keys.select(F.col(key or column).alias("_key"))
+    return frame.join(wanted, F.col(column) == F.col("_key"), "left_semi")
+
+
+def not_among(frame: DataFrame, keys: DataFrame, column: str, key: str | None = None) -> DataFrame:
+    """The rows of `frame` whose `column` is none of the `key` values of `keys`."""
+    unwanted = keys.select(F.col(key or column).alias("_key"))
+    return frame.join(unwanted, F.col(column) == F.col("_key"), "left_anti")
+
+
+def cut(frame: DataFrame) -> DataFrame:
+    """The rows, computed now and once: what follows does not know how they came about.
+
+    Not `persist`: frames that are built of each other and persisted make Spark describe each within the
+    next, which doubles with every step until the driver's memory is full. They lie on the executors; where
+    `spark.checkpoint.dir` names a folder, there, and then an executor may be lost.
+    """
+    has_folder = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
+    held = frame.checkpoint() if has_folder else frame.localCheckpoint()
+    # Spark does not know their size any more.
+    return F.broadcast(held) if held.limit(BROADCAST_ROWS + 1).count() <= BROADCAST_ROWS else held

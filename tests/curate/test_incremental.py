@@ -1,0 +1,218 @@
+"""Runs upon runs: the tables are always those of one run over all that is there, and those of the definition."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.curate.config import CurateConfig, NearConfig
+from pipelines.curate.removals import Removals
+from pipelines.curate.report import CurateReport
+from pipelines.curate.run import curate
+from pipelines.encoder.conf import load_model_conf
+from pipelines.errors import InputError
+from pipelines.lake import Lake, LakeConfig
+from pipelines.lake.config import SparkConfig
+from pipelines.progress import Silent
+from tests.curate.oracle import Doc, day, families, outcomes
+
+pytestmark = pytest.mark.usefixtures("spark")
+MODEL = load_model_conf("minilm")
+TABLES = {
+    "documents": ("doc_id",),
+    "duplicates": ("doc_id",),
+    "chunks": ("doc_id", "ordinal"),
+    "rejects": ("key",),
+}
+# Of a run, not of the corpus: where it happened to read the document.
+APART = {"input", "file", "position", "payload"}
+
+
+class Corpus:
+    """A lake and the folder that its runs read."""
+
+    def __init__(self, folder: Path, config: CurateConfig | None = None, lake: Lake | None = None) -> None:
+        self.folder = folder
+        self.config = config or CurateConfig()
+        self.lake = lake or Lake.open(LakeConfig(dir=folder / "lake", buckets=2))
+        self.runs = 0
+
+    def run(self, docs: Sequence[Doc] | None = None, **removals: Any) -> CurateReport:
+        """Curates the documents."""
+        self.runs += 1
+        inputs = []
+        if docs is not None:
+            path = self.folder / f"in{self.runs}" / "docs.jsonl"
+            path.parent.mkdir(parents=True)
+            path.write_text("".join(json.dumps(doc.row()) + "\n" for doc in docs))
+            inputs = [str(path.parent)]
+        if "deletes" in removals:
+            path = self.folder / f"deletes{self.runs}.txt"
+            path.write_text("\n".join(removals["deletes"]))
+            removals["deletes"] = (str(path),)
+        return curate(self.lake, inputs, MODEL, self.config, SparkConfig(), Silent(), Removals(**removals))
+
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """All rows, sorted."""
+        return {
+            name: sorted(
+                ({k: v for k, v in row.items() if k not in APART} for row in self._rows(name)),
+                key=lambda row: tuple(row[key] for key in keys),
+            )
+            for name, keys in TABLES.items()
+        }
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.lake.table(name).scan().to_arrow().to_pylist()
+        return rows
+
+    def check(self, docs: Sequence[Doc]) -> None:
+        """The tables are those of the definition."""
+        tables = self.tables()
+        expected = outcomes(docs, self.config)
+        names = ("outcome", "kept_doc_id", "kind", "similarity")
+        got = {row["doc_id"]: tuple(row[name] for name in names) for row in tables["documents"]}
+        assert got == expected
+        kept = {doc_id for doc_id, (outcome, *_) in expected.items() if outcome == "kept"}
+        assert {row["doc_id"] for row in tables["chunks"]} == kept
+        texts: dict[str, str] = {}
+        for row in tables["chunks"]:
+            texts[row["doc_id"]] = texts.get(row["doc_id"], "") + row["text"]
+        assert texts == {doc.doc_id: doc.text for doc in docs if doc.doc_id in kept}
+        removed = {
+            row["doc_id"]: (row["kept_doc_id"], row["kind"], row["similarity"])
+            for row in tables["duplicates"]
+        }
+        assert removed == {
+            doc_id: tuple(rest) for doc_id, (_, *rest) in expected.items() if doc_id not in kept
+        }
+
+
+@pytest.mark.parametrize("priority", [(), ("books", "web")], ids=["by-age", "by-source"])
+def test_curating_a_then_b_gives_the_tables_of_both_at_once(
+    tmp_path: Path, priority: tuple[str, ...]
+) -> None:
+    draw = random.Random(7)
+    older = list(families(draw, 150, 0, 10, "a"))
+    newer = [
+        *families(draw, 80, 10, 10, "b"),
+        # Changed, unchanged, and given again with the same text.
+        replace(older[3], text=older[9].text + " and more", arrived_at=day(12)),
+        replace(older[4], text=older[11].text, arrived_at=day(13)),
+        replace(older[5], arrived_at=day(14)),
+        replace(older[6], source="moved", arrived_at=day(15)),
+        older[7],
+    ]  # fmt: skip
+    config = CurateConfig(source_priority=priority)
+    steps, whole = Corpus(tmp_path / "steps", config), Corpus(tmp_path / "whole", config)
+    steps.run(older)
+    report = steps.run(newer)
+    assert report.changed == 3
+    whole.run([*newer, *older])
+    assert steps.tables() == whole.tables()
+    now = {doc.doc_id: doc for doc in [*older, *newer]}
+    now[older[5].doc_id] = older[5]
+    now[older[6].doc_id] = replace(older[6], source="moved")
+    whole.check(list(now.values()))
+    assert sum(row["kind"] == "near" for row in whole.tables()["duplicates"]) > 20
+    assert steps.run(newer).new == 0
+
+
+def test_what_is_deleted_goes_and_its_duplicates_are_judged_again(tmp_path: Path) -> None:
+    docs = list(families(random.Random(3), 150, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    corpus.run(docs)
+    before = outcomes(docs, corpus.config)
+    keepers = sorted({kept for _, kept, _, _ in before.values() if kept})
+    gone = [*keepers[:10], docs[1].doc_id, "never there"]
+    report = corpus.run(deletes=gone)
+    assert report.deleted == len(set(gone)) - 1
+    assert report.rejudged > 10
+    left = [doc for doc in docs if doc.doc_id not in gone]
+    corpus.check(left)
+    # Given again they come back, and what had stood in for them goes again.
+    corpus.run(docs)
+    corpus.check(docs)
+
+
+def test_a_full_input_deletes_what_it_lacks_of_its_own_sources(tmp_path: Path) -> None:
+    docs = list(families(random.Random(5), 60, 0, 10, "a"))
+    other = [Doc("other", "of another source, which the input does not speak of", "apart", day(0))]
+    corpus = Corpus(tmp_path)
+    corpus.run([*docs, *other])
+    left = docs[20:]
+    report = corpus.run(left, full=True)
+    assert report.deleted == 20
+    corpus.check([*left, *other])
+
+
+def test_a_document_that_is_deleted_and_given_at_once_is_deleted(tmp_path: Path) -> None:
+    docs = [Doc("a", "one", "s", day(0)), Doc("b", "two", "s", day(0))]
+    corpus = Corpus(tmp_path)
+    corpus.run(docs)
+    corpus.run(docs, deletes=["a"])
+    corpus.check(docs[1:])
+
+
+def test_an_empty_full_input_is_refused_unless_it_is_meant(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    docs = [Doc("a", "one", "in2", day(0)), Doc("b", "two", "apart", day(0))]
+    corpus.run(docs)
+    (tmp_path / "in2").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        curate(
+            corpus.lake,
+            [str(tmp_path / "in2")],
+            MODEL,
+            corpus.config,
+            SparkConfig(),
+            Silent(),
+            Removals(full=True),
+        )
+    (tmp_path / "in2/docs.jsonl").write_text('{"doc_id": "x", "text": ""}\n')
+    with pytest.raises(InputError, match="--allow-empty"):
+        curate(
+            corpus.lake,
+            [str(tmp_path / "in2")],
+            MODEL,
+            corpus.config,
+            SparkConfig(),
+            Silent(),
+            Removals(full=True),
+        )
+    corpus.check(docs)
+    (tmp_path / "in2/docs.jsonl").unlink()
+    removals = Removals(full=True, allow_empty=True)
+    curate(corpus.lake, [str(tmp_path / "in2")], MODEL, corpus.config, SparkConfig(), Silent(), removals)
+    corpus.check(docs[1:])
+
+
+def test_a_full_input_with_an_unreadable_file_deletes_nothing(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    docs = [Doc("a", "one", "s", day(0)), Doc("b", "two", "s", day(0))]
+    corpus.run(docs)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next/a.jsonl").write_text(json.dumps(docs[0].row()))
+    (tmp_path / "next/b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match="could not be read"):
+        curate(
+            corpus.lake,
+            [str(tmp_path / "next")],
+            MODEL,
+            corpus.config,
+            SparkConfig(),
+            Silent(),
+            Removals(full=True),
+        )
+    corpus.check(docs)
+
+
+def test_near_dedup_can_be_left_out(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, CurateConfig(near=NearConfig(enabled=False)))
+    docs = list(families(random.Random(9), 60, 0, 10, "a"))
+    corpus.run(docs)
+    corpus.check(docs)
