@@ -195,6 +195,51 @@ def search(
             run(settings, query, k, dim, source, as_json)
 
 
+rejects = typer.Typer(help="What could not be used, and why; and trying it again.", no_args_is_help=True)
+app.add_typer(rejects, name="rejects")
+Reason = Annotated[str | None, typer.Option(help="Only of this reason, such as empty_text.")]
+Source = Annotated[str | None, typer.Option(help="Only of this source.")]
+
+
+@rejects.command("list", epilog=_EPILOG)
+def rejects_list(
+    context: typer.Context,
+    stage: Annotated[
+        str | None, typer.Option(help="read (files), curate (documents) or embed (chunks).")
+    ] = None,
+    reason: Reason = None,
+    source: Source = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many to show; all are counted.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Show the rejects, and how many there are of each reason."""
+    from jobs.rejects import list_rejects
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings()
+        with guarded(job.debug, settings.lake):
+            list_rejects(settings, stage, reason, source, limit, as_json)
+
+
+@rejects.command("replay", epilog=_EPILOG)
+def rejects_replay(
+    context: typer.Context,
+    reason: Reason = None,
+    source: Source = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read the files of the rejects again: mended since, or by other settings, they may be documents now."""
+    from jobs.rejects import replay
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model)
+        with guarded(job.debug, settings.lake):
+            replay(settings, reason, source, as_json)
+
+
 @app.command(epilog=_EPILOG)
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Count what the lake holds and what is pending, and check that every row is accounted for."""

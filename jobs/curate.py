@@ -8,7 +8,7 @@ from rich.console import Console
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.curate.rebuild import rebuild as rebuild_lake
-from pipelines.curate.removals import Removals
+from pipelines.curate.removals import NOTHING_REMOVED, Removals
 from pipelines.curate.report import CurateReport
 from pipelines.curate.run import curate as curate_inputs
 from pipelines.encoder.conf import load_model_conf
@@ -16,7 +16,14 @@ from pipelines.errors import InputError
 from pipelines.lake import Lake
 
 
-def run(settings: Settings, inputs: Sequence[str], removals: Removals, rebuild: bool, as_json: bool) -> None:
+def run(
+    settings: Settings,
+    inputs: Sequence[str],
+    removals: Removals = NOTHING_REMOVED,
+    rebuild: bool = False,
+    as_json: bool = False,
+    only: frozenset[str] | None = None,
+) -> None:
     """Curates `inputs` into the lake and prints what became of them.
 
     Args:
@@ -25,6 +32,7 @@ def run(settings: Settings, inputs: Sequence[str], removals: Removals, rebuild: 
         removals: What is to go.
         rebuild: Judge and cut what the lake has anew, instead of reading anything.
         as_json: Print JSON.
+        only: URIs of the files to read of the inputs; None reads all.
 
     Raises:
         InputError: Options contradict each other.
@@ -37,7 +45,7 @@ def run(settings: Settings, inputs: Sequence[str], removals: Removals, rebuild: 
             raise InputError("--rebuild reads nothing but the lake", "Give it alone, then curate the input")
         report = rebuild_lake(lake, model, settings.curate, settings.spark, progress)
     else:
-        report = curate_inputs(lake, inputs, model, settings.curate, settings.spark, progress, removals)
+        report = curate_inputs(lake, inputs, model, settings.curate, settings.spark, progress, removals, only)
     if as_json:
         print(json.dumps(report.as_dict()))  # noqa: T201 - for programs
     else:

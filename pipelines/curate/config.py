@@ -5,6 +5,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.config import Config
+from pipelines.curate.language import LanguageConfig
+from pipelines.curate.quality_config import QualityConfig
 
 
 class ColumnsConfig(Config):
@@ -107,6 +109,9 @@ class CurateConfig(Config):
             kept; sources not named come last. Then the older, then the longer, then the smaller id.
         split_bytes: Input bytes of one Spark task; larger Parquet and plain JSONL files are split.
         near: Which documents are near duplicates.
+        quality: Which texts are rejected for what they are made of. Asked of what a run reads: a document
+            that the lake has stays.
+        language: Which languages are kept.
         chunk: How documents are cut.
     """
 
@@ -116,6 +121,8 @@ class CurateConfig(Config):
     source_priority: tuple[str, ...] = ()
     split_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024)
     near: NearConfig = NearConfig()
+    quality: QualityConfig = QualityConfig()
+    language: LanguageConfig = LanguageConfig()
     chunk: ChunkConfig = ChunkConfig()
 
     @field_validator("source")

@@ -10,7 +10,7 @@ from pipelines.curate.arrival import Moment
 from pipelines.curate.config import ColumnsConfig, CurateConfig
 from pipelines.curate.discover import InputFile, Listing, discover, filesystem, split_files
 from pipelines.curate.readers import columns_of
-from pipelines.curate.records import RECORD_DDL, Origin
+from pipelines.curate.records import RECORD_DDL, Origin, Rules
 from pipelines.curate.signing import signer
 from pipelines.curate.spark_ops import split_reader, table_reader
 from pipelines.errors import EmptyInputError, InputError
@@ -36,7 +36,13 @@ class Input:
     left_out: str = ""
 
 
-def list_inputs(locations: Sequence[str], config: CurateConfig, lake: Lake, allow_empty: bool) -> list[Input]:
+def list_inputs(
+    locations: Sequence[str],
+    config: CurateConfig,
+    lake: Lake,
+    allow_empty: bool = False,
+    only: frozenset[str] | None = None,
+) -> list[Input]:
     """The inputs, listed and looked into; a file that two of them hold is read once.
 
     Args:
@@ -44,6 +50,7 @@ def list_inputs(locations: Sequence[str], config: CurateConfig, lake: Lake, allo
         config: Of the stage.
         lake: For the object store's settings.
         allow_empty: Whether an input may hold nothing to read.
+        only: URIs of the files to read, of all that there are; None reads all.
 
     Raises:
         InputError: One is missing, holds nothing to read, or lacks the columns.
@@ -60,7 +67,7 @@ def list_inputs(locations: Sequence[str], config: CurateConfig, lake: Lake, allo
             if not allow_empty:
                 raise
             files = Listing((), Counter())
-        fresh = [file for file in files if file.path not in seen]
+        fresh = [file for file in files if file.path not in seen and (only is None or file.uri in only)]
         seen.update(file.path for file in fresh)
         _check_files(location, fresh, config.columns, lake)
         name = location.rstrip("/").rpartition("/")[2].split(".")[0] or "default"
@@ -92,7 +99,9 @@ def read_inputs(
             groups = split_files(one.files, config.split_bytes)
             numbers = spark.sparkContext.parallelize([(at,) for at in range(len(groups))], len(groups))
             origin = Origin(one.location, "", one.source, arrival)
-            read = split_reader(groups, origin, config.columns, signer(config.near), lake.config)
+            read = split_reader(
+                groups, origin, config.columns, _rules(config), signer(config.near), lake.config
+            )
             records = records.unionByName(
                 spark.createDataFrame(numbers, "group int").mapInArrow(read, RECORD_DDL)
             )
@@ -114,8 +123,12 @@ def _table(spark: SparkSession, one: Input, config: CurateConfig, lake: Lake, ar
     kept = columns.metadata
     wanted = [column for column in table.columns if kept is None or column in kept or column in apart]
     origin = Origin(one.location, "", one.source, arrival)
-    read = table_reader(columns, origin, signer(config.near))
+    read = table_reader(columns, origin, _rules(config), signer(config.near))
     return table.select(*wanted, "_file", "_pos").mapInArrow(read, RECORD_DDL)
+
+
+def _rules(config: CurateConfig) -> Rules:
+    return Rules(config.columns.arrival, config.quality, config.language)
 
 
 def _check_files(location: str, files: Sequence[InputFile], columns: ColumnsConfig, lake: Lake) -> None:

@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.curate.arrival import Moment, moment
 from pipelines.curate.discover import InputFile
+from pipelines.curate.language import LanguageConfig, language_fault, language_of
+from pipelines.curate.mend import mended
 from pipelines.curate.normalise import is_blank, normalise, text_hash
+from pipelines.curate.quality import quality_fault
+from pipelines.curate.quality_config import QualityConfig
 from pipelines.curate.readers import FileFault, RawRecord
 
 _EXCERPT_CHARS = 200
@@ -82,7 +86,22 @@ class Record:
     excerpt: str | None = None
 
 
-def judge(raw: RawRecord, origin: Origin, arrival_column: str | None) -> Record:
+@dataclass(frozen=True)
+class Rules:
+    """What a record must be to be a document.
+
+    Attributes:
+        arrival: The column of its arrival.
+        quality: Of its text.
+        language: Of its text.
+    """
+
+    arrival: str | None = None
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+
+
+def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
     """The document in `raw`, normalised; or why there is none.
 
     A record without an id is known by its file and position.
@@ -90,7 +109,7 @@ def judge(raw: RawRecord, origin: Origin, arrival_column: str | None) -> Record:
     doc_id = _string(raw.id)
     source = (_string(raw.source) or "").strip() or origin.source
     metadata = dict(raw.metadata or {})
-    came, fault = moment(metadata.pop(arrival_column, None) if arrival_column else None)
+    came, fault = moment(metadata.pop(rules.arrival, None) if rules.arrival else None)
     arrival = came or origin.arrival
     text, reason, detail = _text(raw.text, raw.fault)
     if reason is None and not (doc_id or "").strip():
@@ -101,16 +120,19 @@ def judge(raw: RawRecord, origin: Origin, arrival_column: str | None) -> Record:
     if reason is None and fault:
         reason, detail = "bad_arrival", fault
     if reason is None and isinstance(text, str):
-        normal = normalise(text)
-        if normal and not is_blank(normal):
+        # Mending comes first: it needs the controls that the normal form is without.
+        normal = normalise(mended(text) if rules.quality.fix_encoding else text)
+        reason, detail = _text_fault(normal, rules)
+        if reason is None:
             strings = _strings(metadata)
+            if rules.language.annotate:
+                strings["language"] = language_of(normal, rules.language.min_confidence)
             digest = text_hash(normal)
             version = text_hash(json.dumps([digest, source, sorted(strings.items())]))
             return Record(
                 doc_id or "", source, arrival, normal, digest, version, len(normal), strings,
                 origin.input, origin.file, raw.position,
             )  # fmt: skip
-        reason = "blank_text"
     excerpt = _excerpt(text)
     identity = doc_id if doc_id and doc_id.strip() else f"{origin.file}#{raw.position}"
     digest = text_hash(f"{reason}\0{excerpt}")
@@ -145,6 +167,12 @@ def to_batches(
         yield _batch(held, sign)
 
 
+def _text_fault(text: str, rules: Rules) -> tuple[str, str | None] | tuple[None, None]:
+    if is_blank(text):
+        return "blank_text", None
+    return quality_fault(text, rules.quality) or language_fault(text, rules.language) or (None, None)
+
+
 def _text(text: Any, fault: tuple[str, str] | None) -> tuple[Any, str | None, str | None]:
     """The text, decoded where it can be, with the reason and detail of what is wrong with it."""
     if fault:
@@ -165,14 +193,14 @@ def _text(text: Any, fault: tuple[str, str] | None) -> tuple[Any, str | None, st
 
 def _batch(records: list[Record], sign: Signer | None) -> pa.RecordBatch:
     columns: list[pa.Array] = []
-    for field in RECORD_SCHEMA:
-        if field.name == "bands":
+    for column in RECORD_SCHEMA:
+        if column.name == "bands":
             columns.append(_bands(columns[RECORD_SCHEMA.get_field_index("text")], sign))
             continue
-        values = [getattr(record, field.name) for record in records]
-        if field.name == "metadata":
+        values = [getattr(record, column.name) for record in records]
+        if column.name == "metadata":
             values = [None if value is None else list(value.items()) for value in values]
-        columns.append(pa.array(values, field.type))
+        columns.append(pa.array(values, column.type))
     return pa.RecordBatch.from_arrays(columns, schema=RECORD_SCHEMA)
 
 

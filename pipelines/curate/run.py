@@ -43,6 +43,7 @@ def curate(
     spark_config: SparkConfig,
     progress: Progress,
     removals: Removals = NOTHING_REMOVED,
+    only: frozenset[str] | None = None,
 ) -> CurateReport:
     """Brings the documents of `inputs` into the lake: duplicates, rejects and chunks.
 
@@ -58,6 +59,7 @@ def curate(
         spark_config: How Spark is run.
         progress: Is told each step.
         removals: What is to go.
+        only: URIs of the files to read of the inputs; None reads all.
 
     Raises:
         InputError: A path is missing, empty or unreadable, or lacks the columns.
@@ -69,7 +71,7 @@ def curate(
         raise InputError("there is nothing to curate", "Name a folder, a file, a table, or --deletes FILE")
     tokenizer = Tokenizer.load(model)
     check_limits(model, config, tokenizer.overhead(model.prefixes["document"]))
-    listed = list_inputs(inputs, config, lake, removals.allow_empty)
+    listed = list_inputs(inputs, config, lake, removals.allow_empty, only)
     deletes = deleted_ids(removals.deletes, config, lake)
     lake.ensure_tables()
     lake.bind_tokenizer(tokenizer.fingerprint)

@@ -12,7 +12,7 @@ from pipelines.curate.config import ChunkConfig, ColumnsConfig
 from pipelines.curate.discover import InputFile, Split, filesystem
 from pipelines.curate.normalise import text_hash
 from pipelines.curate.readers import FileFault, RawRecord, read_split
-from pipelines.curate.records import Origin, Record, Signer, judge, judge_fault, to_batches
+from pipelines.curate.records import Origin, Record, Rules, Signer, judge, judge_fault, to_batches
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake.config import LakeConfig
@@ -42,7 +42,12 @@ _CHUNK_ROWS = 1000
 
 
 def split_reader(
-    groups: list[list[Split]], origin: Origin, columns: ColumnsConfig, sign: Signer | None, lake: LakeConfig
+    groups: list[list[Split]],
+    origin: Origin,
+    columns: ColumnsConfig,
+    rules: Rules,
+    sign: Signer | None,
+    lake: LakeConfig,
 ) -> Callable[[Batches], Batches]:
     """A function over batches of group numbers (column `group`) that yields those splits' records."""
 
@@ -54,14 +59,16 @@ def split_reader(
                 for group in batch.column("group").to_pylist():
                     for split in groups[group]:
                         raws = read_split(fs, split, columns)
-                        yield from _judged(raws, split.file, origin, columns.arrival)
+                        yield from _judged(raws, split.file, origin, rules)
 
         yield from to_batches(records(), sign)
 
     return read
 
 
-def table_reader(columns: ColumnsConfig, origin: Origin, sign: Signer | None) -> Callable[[Batches], Batches]:
+def table_reader(
+    columns: ColumnsConfig, origin: Origin, rules: Rules, sign: Signer | None
+) -> Callable[[Batches], Batches]:
     """A function over batches of a table's rows, with Iceberg's `_file` and `_pos`; yields their records."""
     apart = {columns.id, columns.text, columns.source, "_file", "_pos"}
 
@@ -73,7 +80,7 @@ def table_reader(columns: ColumnsConfig, origin: Origin, sign: Signer | None) ->
                     own_source = row.get(columns.source) if columns.source else None
                     raw = RawRecord(row["_pos"], row[columns.id], row[columns.text], own_source, metadata)
                     place = replace(origin, file=row["_file"].rpartition("/")[2])
-                    yield judge(raw, place, columns.arrival)
+                    yield judge(raw, place, rules)
 
         yield from to_batches(records(), sign)
 
@@ -81,14 +88,14 @@ def table_reader(columns: ColumnsConfig, origin: Origin, sign: Signer | None) ->
 
 
 def _judged(
-    raws: Iterator[RawRecord | FileFault], file: InputFile, origin: Origin, arrival: str | None
+    raws: Iterator[RawRecord | FileFault], file: InputFile, origin: Origin, rules: Rules
 ) -> Iterator[Record]:
     place = replace(origin, file=file.uri, source=file.source)
     for raw in raws:
         if isinstance(raw, FileFault):
             yield judge_fault(raw, file, place)
         else:
-            yield judge(raw, place, arrival)
+            yield judge(raw, place, rules)
 
 
 def chunker(model: ModelConf, config: ChunkConfig) -> Callable[[Batches], Batches]:

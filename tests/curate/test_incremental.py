@@ -1,4 +1,4 @@
-"""Runs upon runs: the tables are always those of one run over all that is there, and those of the definition."""
+"""Runs upon runs: the tables are those of one run over all that is there, and those of the definition."""
 
 import json
 import random

@@ -5,15 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.curate.language import LanguageConfig
+from pipelines.curate.quality_config import GopherConfig, QualityConfig
 from pipelines.curate.readers import RawRecord
-from pipelines.curate.records import RECORD_SCHEMA, Origin, Record, judge, to_batches
+from pipelines.curate.records import RECORD_SCHEMA, Origin, Record, Rules, judge, to_batches
+from tests.sentences import SENTENCES
 
 CAME = datetime(2026, 1, 31, tzinfo=UTC)
+RULES = Rules("arrived_at")
 ORIGIN = Origin("s3://b", "s3://b/f.jsonl", "web", CAME)
 
 
 def judged(raw: RawRecord) -> Record:
-    return judge(raw, ORIGIN, "arrived_at")
+    return judge(raw, ORIGIN, RULES)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +82,32 @@ def test_a_time_of_arrival_is_read_in_the_forms_that_corpora_have(value: Any, ar
 @pytest.mark.parametrize("value", ["yesterday", "2020-13-01", ["2020"], 1e40, True])
 def test_what_is_no_time_is_a_reject_and_not_now(value: Any) -> None:
     assert judged(RawRecord(0, "a", "text", None, {"arrived_at": value})).reason == "bad_arrival"
+
+
+@pytest.mark.parametrize(
+    ("text", "rules", "reason"),
+    [
+        ("?!? ... ---", Rules(), "no_letters"),
+        ("?!? ... ---", Rules(quality=QualityConfig(reject_without_letters=False)), None),
+        (SENTENCES["en"], Rules(quality=QualityConfig(gopher=GopherConfig())), "gopher_word_count"),
+        (SENTENCES["fr"], Rules(language=LanguageConfig(keep=("en",))), "language"),
+        (SENTENCES["en"], Rules(language=LanguageConfig(keep=("en",))), None),
+    ],
+)
+def test_a_text_is_rejected_by_the_rules_that_are_on(text: str, rules: Rules, reason: str | None) -> None:
+    record = judge(RawRecord(0, "a", text), ORIGIN, rules)
+    assert record.reason == reason
+    assert reason is None or (record.excerpt and text.startswith(record.excerpt))
+
+
+def test_mojibake_is_mended_and_languages_are_noted_where_that_is_asked() -> None:
+    rules = Rules(quality=QualityConfig(fix_encoding=True), language=LanguageConfig(annotate=True))
+    broken = SENTENCES["fr"].encode().decode("cp1252", "replace")
+    assert "Ã©" in broken
+    record = judge(RawRecord(0, "a", broken), ORIGIN, rules)
+    assert record.text is not None
+    assert "Ã©" not in record.text
+    assert record.metadata == {"language": "fr"}
 
 
 def test_a_version_is_of_text_source_and_metadata_whatever_their_order_and_not_of_the_arrival() -> None:

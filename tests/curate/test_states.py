@@ -1,0 +1,111 @@
+"""States that a run may find: left by a killed run, made with other settings, changed by another run."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from pipelines.curate.config import ChunkConfig, CurateConfig, NearConfig
+from pipelines.curate.inputs import list_inputs
+from pipelines.curate.quality_config import QualityConfig
+from pipelines.curate.rebuild import rebuild
+from pipelines.curate.rejects import rejects_of, replay_of
+from pipelines.curate.removals import NOTHING_REMOVED
+from pipelines.curate.run import Run, curate
+from pipelines.curate.settings import REBUILDING
+from pipelines.encoder.conf import load_model_conf
+from pipelines.errors import ConfigError, InputError
+from pipelines.lake.branch import branch
+from pipelines.lake.config import SparkConfig
+from pipelines.lake.spark import spark_session
+from pipelines.lake.tables import CURATION_PROPERTY
+from pipelines.progress import Silent
+from tests.curate.oracle import Doc, day, families
+from tests.curate.test_incremental import Corpus
+
+pytestmark = pytest.mark.usefixtures("spark")
+MODEL = load_model_conf("minilm")
+
+
+def test_what_a_run_left_that_was_killed_after_the_ledger_the_next_run_finishes(tmp_path: Path) -> None:
+    docs = list(families(random.Random(1), 40, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    corpus.run(docs[:20])
+    path = tmp_path / "rest/docs.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(doc.row()) + "\n" for doc in docs[20:]))
+    with spark_session(corpus.lake, SparkConfig()) as spark:
+        run = Run(spark, corpus.lake, MODEL, corpus.config, Silent(), "killed")
+        run.enter(list_inputs([str(path.parent)], corpus.config, corpus.lake), [], NOTHING_REMOVED)
+    chunks = {row["doc_id"] for row in corpus.tables()["chunks"]}
+    assert chunks <= {doc.doc_id for doc in docs[:20]}
+    # Something else altogether: a document of its own.
+    other = Doc("other", "a document that has nothing to do with the others", "web", day(11))
+    corpus.run([other])
+    corpus.check([*docs, other])
+
+
+def test_what_another_run_publishes_first_stands_and_a_stale_branch_is_refused(
+    tmp_path: Path, spark: SparkSession
+) -> None:
+    corpus = Corpus(tmp_path)
+    docs = [Doc("a", "one text", "s", day(0)), Doc("b", "another text", "s", day(1))]
+    corpus.run(docs[:1])
+    with (
+        spark_session(corpus.lake, SparkConfig()) as session,
+        branch(session, corpus.lake, "documents", "slow") as made,
+    ):
+        rows = session.table(made.identifier)
+        corpus.run(docs)
+        rows.writeTo(made.identifier).append()
+        assert not made.publish()
+    corpus.check(docs)
+    assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
+
+
+def test_other_settings_are_refused_with_what_differs_until_the_lake_is_rebuilt(tmp_path: Path) -> None:
+    docs = list(families(random.Random(2), 60, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    corpus.run(docs)
+    before = corpus.tables()
+    corpus.config = CurateConfig(
+        near=NearConfig(threshold=0.5, permutations=64, bands=16, rows=4), chunk=ChunkConfig(max_tokens=64)
+    )
+    with pytest.raises(ConfigError, match=r"near\.bands: 14 then, 16 now.*--rebuild"):
+        corpus.run(docs)
+    assert corpus.tables() == before
+    report = rebuild(corpus.lake, MODEL, corpus.config, SparkConfig(), Silent())
+    assert report.near > sum(row["kind"] == "near" for row in before["duplicates"])
+    corpus.check(docs)
+    assert max(row["n_tokens"] for row in corpus.tables()["chunks"]) <= 62
+    assert corpus.run(docs).new == 0
+
+
+def test_a_rebuild_that_was_killed_lets_no_other_run_in_until_it_is_done(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.run([Doc("a", "one text", "s", day(0))])
+    corpus.lake.set_property("documents", CURATION_PROPERTY, REBUILDING)
+    with pytest.raises(ConfigError, match="a rebuild that has not ended"):
+        corpus.run([Doc("b", "another text", "s", day(0))])
+
+
+def test_rejects_are_told_and_replayed_by_the_present_settings(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, CurateConfig(quality=QualityConfig(min_chars=30)))
+    docs = [Doc("a", "short", "s", day(0)), Doc("b", "a text that is long enough for the rule", "s", day(0))]
+    corpus.run(docs)
+    found = list(rejects_of(corpus.lake, ["curate"]))
+    assert [(one.key, one.reason, one.excerpt) for one in found] == [("a", "too_short", "short")]
+    assert list(rejects_of(corpus.lake, ["curate"], reason="empty_text")) == []
+    with pytest.raises(InputError, match="no such reject"):
+        replay_of(corpus.lake, reason="empty_text")
+    again = replay_of(corpus.lake, reason="too_short")
+    assert (again.rejects, again.inputs) == (1, (str(tmp_path / "in1"),))
+    corpus.config = CurateConfig()
+    report = curate(
+        corpus.lake, again.inputs, MODEL, corpus.config, SparkConfig(), Silent(), only=again.files
+    )
+    assert (report.new, report.kept) == (1, 1)
+    corpus.check(docs)
+    assert corpus.tables()["rejects"] == []
