@@ -240,6 +240,9 @@ def _pyiceberg_properties(config: LakeConfig) -> dict[str, Any]:
         properties["oauth2-server-uri"] = catalog.oauth2_server_uri
     if catalog.auth == "sigv4":
         properties["rest.sigv4-enabled"] = "true"
+    if catalog.type == "hive":
+        # A metastore of Hive 2, which Spark carries, refuses the later type of timestamps with a zone.
+        properties["hive.hive2-compatible"] = "true"
     properties |= _oauth2_secrets(config)
     if s3.is_used(config):
         properties |= s3.pyiceberg_properties(config.s3)

@@ -2,9 +2,12 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyspark.sql import SparkSession
 
 from pipelines.curate.config import ChunkConfig, CurateConfig, NearConfig
@@ -109,3 +112,29 @@ def test_rejects_are_told_and_replayed_by_the_present_settings(tmp_path: Path) -
     assert (report.new, report.kept) == (1, 1)
     corpus.check(docs)
     assert corpus.tables()["rejects"] == []
+
+
+def test_embeddings_of_chunks_that_are_gone_go_too_and_no_others(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    docs = [Doc(name, f"the text of {name}", "s", day(0)) for name in ("stays", "changes", "goes", "moves")]
+    corpus.run(docs)
+    rows = corpus.tables()["chunks"]
+    table = corpus.lake.table("embeddings")
+    vectors = [
+        {
+            **{key: row[key] for key in ("chunk_id", "doc_id", "source")},
+            "model": "m@1",
+            "embedding": [1.0],
+            "unit": "u",
+        }
+        for row in rows
+    ]
+    table.append(
+        pa.Table.from_pylist(vectors, schema=schema_to_pyarrow(table.schema(), include_field_ids=False))
+    )
+    docs = [docs[0], replace(docs[1], text="another text", arrived_at=day(1)), replace(docs[3], source="t")]
+    report = corpus.run(docs, deletes=["goes"])
+    assert (report.changed, report.deleted) == (2, 1)
+    left = corpus.lake.table("embeddings").scan().to_arrow()
+    assert left.column("doc_id").to_pylist() == ["stays"]
+    corpus.check(docs)

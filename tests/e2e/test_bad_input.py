@@ -44,7 +44,7 @@ def one_line(done: Result) -> str:
             r"no column 'body' \(it has: doc_id, text\).*--text-column",
         ),
         (["curate", "{dir}/in", "--id-column", "key"], r"no column 'key' .*--id-column"),
-        (["curate", "{dir}/in", "--format", "csv"], "curate.format"),
+        (["curate", "{dir}/in", "--format", "docx"], "curate.format"),
         (
             ["curate", "{dir}/in", "--set", "curate.chunk.max_token=3"],
             "Did you mean 'curate.chunk.max_tokens'",

@@ -122,7 +122,9 @@ def test_a_wrong_value_is_told_with_where_it_was_given() -> None:
 
 def test_a_contradiction_between_settings_is_told_with_the_one_that_was_given() -> None:
     words = refusal("curate.columns.id=text")
-    assert words == "setting 'curate.columns' in --set: id and text cannot both be the column 'text'"
+    assert words == (
+        "setting 'curate.columns' in --set: the column 'text' cannot be two of id, text, source and arrival"
+    )
 
 
 def test_a_value_below_something_that_is_no_section_is_refused() -> None:

@@ -1,4 +1,5 @@
 from dataclasses import astuple
+from datetime import UTC, datetime
 
 import pytest
 
@@ -32,7 +33,20 @@ def chunk(doc_id: str, ordinal: int) -> dict[str, object]:
 
 
 def document(doc_id: str, outcome: str) -> dict[str, object]:
-    return {"doc_id": doc_id, "source": "notes", "text_hash": "h", "outcome": outcome, "n_chars": 3}
+    return {
+        "doc_id": doc_id,
+        "given_id": doc_id,
+        "source": "notes",
+        "arrival": datetime(2026, 1, 1, tzinfo=UTC),
+        "text_hash": "h",
+        "version": "v",
+        "n_chars": 3,
+        "outcome": outcome,
+        "stage": "curate",
+        "input": "in",
+        "file": "in/a.jsonl",
+        "position": 0,
+    }
 
 
 def test_a_lake_without_tables_counts_nothing(lake_config: LakeConfig) -> None:
