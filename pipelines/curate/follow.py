@@ -102,7 +102,7 @@ class Follower:
                     write(made, lag)
                 finally:
                     self.spark.conf.unset(_SNAPSHOT_PROPERTY)
-                if made.publish():
+                if not made.is_changed() or made.publish():
                     return
 
     def _lag(self, table: str) -> _Lag | None:
@@ -149,7 +149,8 @@ class Follower:
         """Makes the table's rows of the lag's documents the given ones."""
         rows = rows.select(*columns)
         if lag.only_added:
-            rows.writeTo(made.identifier).append()
+            if not rows.isEmpty():
+                rows.writeTo(made.identifier).append()
             return
         there = self.spark.table(made.identifier)
         if key == "key":

@@ -55,6 +55,6 @@ def cut(frame: DataFrame) -> DataFrame:
     `spark.checkpoint.dir` names a folder, there, and then an executor may be lost.
     """
     has_folder = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
-    held = frame.checkpoint() if has_folder else frame.localCheckpoint()
-    # Spark does not know their size any more.
-    return F.broadcast(held) if held.limit(BROADCAST_ROWS + 1).count() <= BROADCAST_ROWS else held
+    held = frame.checkpoint(eager=False) if has_folder else frame.localCheckpoint(eager=False)
+    # Counting computes the rows; it is also the only way for Spark to learn how few they are.
+    return F.broadcast(held) if held.count() <= BROADCAST_ROWS else held

@@ -20,6 +20,7 @@ class Branch:
     Attributes:
         identifier: For Spark, to read and to write; what is written is seen by nobody else.
         name: Of the branch.
+        base: The snapshot that it was made of.
     """
 
     spark: SparkSession
@@ -27,6 +28,12 @@ class Branch:
     table: str
     identifier: str
     name: str
+    base: int
+
+    def is_changed(self) -> bool:
+        """Whether anything was written to it."""
+        refs = self.lake.table(self.table).metadata.refs
+        return self.name in refs and refs[self.name].snapshot_id != self.base
 
     def publish(self) -> bool:
         """Makes the branch the table, all its commits at once.
@@ -57,7 +64,8 @@ def branch(spark: SparkSession, lake: Lake, table: str, run_id: str) -> Iterator
     # What one process left is its own: a run's id is never used again.
     spark.sql(f"ALTER TABLE {identifier} CREATE OR REPLACE BRANCH `{name}` RETAIN {_RETAIN_DAYS} DAYS")
     try:
-        yield Branch(spark, lake, table, f"{identifier}.`branch_{name}`", name)
+        base = lake.table(table).metadata.refs[name].snapshot_id
+        yield Branch(spark, lake, table, f"{identifier}.`branch_{name}`", name, base)
     finally:
         with contextlib.suppress(Exception):  # a fault on the way is told; this must not hide it
             spark.sql(f"ALTER TABLE {identifier} DROP BRANCH IF EXISTS `{name}`")

@@ -1,4 +1,4 @@
-"""Near dedup on real near duplicates: recall against brute force, false removals, and speed beside datatrove."""
+"""Near dedup on real near duplicates: recall against brute force, false removals, speed beside datatrove."""
 
 import json
 import os
@@ -91,7 +91,7 @@ def _recall(spark: SparkSession, what: str, documents: Sequence[Document]) -> li
     wrong = [pair for pair, similarity in got.items() if abs(names.get(pair, 0) - similarity) > 1e-12]
     return [
         {
-            "what": f"{what}: recall of pairs with J >= {_CONFIG.near.threshold}, {len(each):,} distinct texts",
+            "what": f"{what}: recall of pairs, J >= {_CONFIG.near.threshold}, {len(each):,} distinct texts",
             "figure": f"{len(got) / len(names):.4f} ({len(got):,} of {len(names):,})",
             "beside": f"brute force in {seconds:.0f} s, {checked} of its pairs checked one by one",
         },

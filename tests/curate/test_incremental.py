@@ -92,7 +92,9 @@ class Corpus:
         }
 
 
-@pytest.mark.parametrize("priority", [(), ("books", "web")], ids=["by-age", "by-source"])
+@pytest.mark.parametrize(
+    "priority", [(), pytest.param(("books", "web"), marks=pytest.mark.slow)], ids=["by-age", "by-source"]
+)
 def test_curating_a_then_b_gives_the_tables_of_both_at_once(
     tmp_path: Path, priority: tuple[str, ...]
 ) -> None:
