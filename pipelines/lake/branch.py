@@ -1,6 +1,8 @@
 """Compare-and-swap of a table's rows: what is written on a branch becomes the table, or nothing does."""
 
 import contextlib
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +13,8 @@ from pipelines.lake.lake import Lake
 # A branch that a killed run left behind is dropped by snapshot expiry after this long.
 _RETAIN_DAYS = 7
 _MOVED = "main is not an ancestor of"
+_ATTEMPTS = 20
+_LOST_RACES = ("CommitFailedException", "CommitStateUnknownException")
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,12 @@ class Branch:
             False where the table has changed since the branch was made; it is then as others left it.
         """
         config = self.lake.config
+        call = (
+            f"CALL `{config.name}`.system.fast_forward("
+            f"'{config.namespace}.{self.table}', 'main', '{self.name}')"
+        )
         try:
-            self.spark.sql(
-                f"CALL `{config.name}`.system.fast_forward("
-                f"'{config.namespace}.{self.table}', 'main', '{self.name}')"
-            )
+            _done(self.spark, call)
         except Exception as error:
             if _MOVED in str(error):
                 return False
@@ -62,10 +67,26 @@ def branch(spark: SparkSession, lake: Lake, table: str, run_id: str) -> Iterator
     """
     identifier, name = lake.spark_identifier(table), f"run_{run_id}"
     # What one process left is its own: a run's id is never used again.
-    spark.sql(f"ALTER TABLE {identifier} CREATE OR REPLACE BRANCH `{name}` RETAIN {_RETAIN_DAYS} DAYS")
+    _done(spark, f"ALTER TABLE {identifier} CREATE OR REPLACE BRANCH `{name}` RETAIN {_RETAIN_DAYS} DAYS")
     try:
         base = lake.table(table).metadata.refs[name].snapshot_id
         yield Branch(spark, lake, table, f"{identifier}.`branch_{name}`", name, base)
     finally:
         with contextlib.suppress(Exception):  # a fault on the way is told; this must not hide it
-            spark.sql(f"ALTER TABLE {identifier} DROP BRANCH IF EXISTS `{name}`")
+            _done(spark, f"ALTER TABLE {identifier} DROP BRANCH IF EXISTS `{name}`")
+
+
+def _done(spark: SparkSession, statement: str) -> None:
+    """Runs a statement about branches, again where another process has changed the table at that moment.
+
+    Iceberg retries commits of rows, and not those of branches. All of these may be done twice.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            spark.sql(statement)
+        except Exception as error:
+            if attempt == _ATTEMPTS - 1 or not any(word in str(error) for word in _LOST_RACES):
+                raise
+            time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - back-off, not a secret
+        else:
+            return
