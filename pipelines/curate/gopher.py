@@ -29,7 +29,7 @@ REASONS: dict[str, str] = {
 
 _STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 # Dashes are none: in many languages a line of dialogue starts with one.
-_BULLETS = ("•", "‣", "⁃", "◦", "●", "○", "▪", "■", "▶", "*", "-", "·", "・")  # noqa: RUF001
+_BULLETS = ("•", "‣", "⁃", "◦", "●", "○", "▪", "■", "▶", "*", "-", "·", "・")  # noqa: RUF001 - bullets that look alike
 _ELLIPSIS = re.compile(r"\.{3,}|…+")
 _LETTER = re.compile(r"[^\W\d_]")
 # Sequences of words are looked for in so many words at most, so that a book costs no more than 2 s.

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pipelines.curate.independent import first_independent_set
 from pipelines.curate.spark_sql import among, cut, not_among
 
-# Edges that the driver decides alone: about 200 bytes each for the while. Rounds of joins cost seconds each.
+# Edges that the driver decides alone: a choice, not yet measured.
 DRIVER_EDGES = 1_000_000
 
 

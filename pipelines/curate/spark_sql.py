@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-# Rows of keys that every task may hold for itself: some ten MB.
+# Rows of keys that every task may hold for itself: a choice, not yet measured.
 BROADCAST_ROWS = 50_000
 KEPT, DUPLICATE, REJECTED, DELETED = "kept", "duplicate", "rejected", "deleted"
 EXACT, NEAR = "exact", "near"

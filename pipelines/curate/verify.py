@@ -13,8 +13,8 @@ from pipelines.curate.jaccard import similarities
 from pipelines.curate.shingles import shingle
 
 EDGE_DDL = "earlier string, later string, similarity double"
-# Text of one group of pairs, which a Python worker holds at once, and its pairs; about 30 bytes of shingles
-# and their codes come on each byte of text.
+# Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice,
+# not yet measured.
 _GROUP_CHARS = 8 << 20
 _GROUP_PAIRS = 1 << 21
 
