@@ -14,16 +14,15 @@ from pipelines.curate.config import NearConfig
 from pipelines.curate.spark_sql import among, cut
 
 
-def bucket_neighbours(open_nodes: DataFrame, documents: DataFrame) -> DataFrame:
-    """text_hash of the documents that share a bucket with an open node.
+def bucket_members(documents: DataFrame, keys: DataFrame) -> DataFrame:
+    """text_hash of the documents that are in one of the buckets.
 
     Args:
-        open_nodes: text_hash, bands.
-        documents: The same columns; a text may stand in several rows.
+        documents: text_hash, bands; a text may stand in several rows.
+        keys: `key`, of the buckets.
     """
-    keys = open_nodes.select(F.explode("bands").alias("key")).distinct()
-    shared = among(documents.select("text_hash", F.explode("bands").alias("key")), keys, "key")
-    return shared.select("text_hash").distinct()
+    members = documents.select("text_hash", F.explode("bands").alias("key"))
+    return among(members, keys, "key").select("text_hash").distinct()
 
 
 def candidate_pairs(nodes: DataFrame, config: NearConfig) -> DataFrame:

@@ -224,8 +224,8 @@ class Follower:
                 for number in batch.column("number").to_pylist():
                     yield from make(ledger.batches(groups[number], columns, only))
 
-        numbers = self.spark.sparkContext.parallelize([(at,) for at in range(len(groups))], len(groups))
-        return self.spark.createDataFrame(numbers, "number int").mapInArrow(read, ddl)
+        numbers = self.spark.range(0, len(groups), 1, max(len(groups), 1)).withColumnRenamed("id", "number")
+        return numbers.mapInArrow(read, ddl)
 
 
 def grouped(files: list[ScanFile], count: int) -> list[list[ScanFile]]:

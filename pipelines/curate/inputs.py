@@ -17,6 +17,7 @@ from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import Lake
 
 TABLE_PREFIX = "iceberg:"
+_LEAST_TASK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,14 @@ def read_inputs(
         if one.location.startswith(TABLE_PREFIX):
             records = records.unionByName(_table(spark, one, config, lake, arrival))
         elif one.files:
-            groups = split_files(one.files, config.split_bytes)
-            numbers = spark.sparkContext.parallelize([(at,) for at in range(len(groups))], len(groups))
+            size = _task_bytes(one.files, config.split_bytes, spark.sparkContext.defaultParallelism)
+            groups = split_files(one.files, size)
+            numbers = spark.range(0, len(groups), 1, len(groups)).withColumnRenamed("id", "group")
             origin = Origin(one.location, "", one.source, arrival)
             read = split_reader(
                 groups, origin, config.columns, _rules(config), signer(config.near), lake.config
             )
-            records = records.unionByName(
-                spark.createDataFrame(numbers, "group int").mapInArrow(read, RECORD_DDL)
-            )
+            records = records.unionByName(numbers.mapInArrow(read, RECORD_DDL))
     return records
 
 
@@ -125,6 +125,13 @@ def _table(spark: SparkSession, one: Input, config: CurateConfig, lake: Lake, ar
     origin = Origin(one.location, "", one.source, arrival)
     read = table_reader(columns, origin, _rules(config), signer(config.near))
     return table.select(*wanted, "_file", "_pos").mapInArrow(read, RECORD_DDL)
+
+
+def _task_bytes(files: Sequence[InputFile], most: int, cores: int) -> int:
+    """Bytes of a task, so that a small input is read by all cores too."""
+    # A tenth more, so that files of one size are not cut for being a little above the mean.
+    share = sum(file.size for file in files) * 11 // (20 * cores)
+    return min(most, max(share, _LEAST_TASK_BYTES))
 
 
 def _rules(config: CurateConfig) -> Rules:

@@ -5,51 +5,81 @@ import numpy.typing as npt
 
 from pipelines.curate.shingles import Shingles, offsets_of
 
+_HUBS = 64  # documents that are marked at once: a bit each
 _BLOCK = 1 << 22  # shingles that are looked up at once: 32 MB of places
 
 
 def similarities(
-    sets: Shingles, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
+    shingles: Shingles, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """|A and B| / |A or B| of each pair.
+    """|A and B| / |A or B| of each pair, over their sets of shingles.
 
-    A document's shingles are marked once and looked up for all its partners together, so that a pair costs
-    about as much as its second document has shingles.
+    The shingles of 64 documents are marked at once, and those of all their partners looked up together, so
+    that a pair costs little more than a look at its other document's shingles.
 
     Args:
-        sets: From `Shingles.distinct`.
+        shingles: Of all documents; a document may hold one more than once.
         first: Document of each pair.
         second: The other one.
     """
-    _, codes = np.unique(sets.hashes, return_inverse=True)
-    marks = np.zeros(int(codes.max()) + 1 if len(codes) else 0, np.bool_)
-    sizes = np.diff(sets.offsets)
-    order = np.argsort(first, kind="stable")
-    runs = np.flatnonzero(np.diff(first[order])) + 1
+    codes, offsets, count = _sets(shingles)
+    degrees = np.bincount(np.concatenate([first, second]), minlength=len(shingles))
+    swapped = degrees[second] > degrees[first]
+    hubs, others = np.where(swapped, second, first), np.where(swapped, first, second)
+    order = np.argsort(hubs, kind="stable")
+    sizes = np.diff(offsets)
     shared = np.zeros(len(first), np.int64)
-    for run in np.split(order, runs) if len(order) else ():
-        own = codes[sets.offsets[first[run[0]]] : sets.offsets[first[run[0]] + 1]]
-        marks[own] = True
-        for part in _blocks(run, sizes[second[run]]):
-            shared[part] = _marked(marks, codes, sets.offsets, second[part])
-        marks[own] = False
+    marks = np.zeros(count, np.uint64)
+    for part in _blocks(hubs[order], sizes[others[order]]):
+        pairs = order[part]
+        shared[pairs] = _shared(marks, codes, offsets, hubs[pairs], others[pairs])
     union = sizes[first] + sizes[second] - shared
     return np.divide(shared, union, out=np.zeros(len(first)), where=union > 0)
 
 
-def _blocks(run: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-    """The pairs of a run in parts whose documents have about `_BLOCK` shingles together."""
-    return np.split(run, np.flatnonzero(np.diff(np.cumsum(sizes) // _BLOCK)) + 1)
+def _sets(shingles: Shingles) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """Each document's distinct shingles as numbers, where each document's begin, and how many numbers."""
+    different, codes = np.unique(shingles.hashes, return_inverse=True)
+    count = max(len(different), 1)
+    document = np.repeat(np.arange(len(shingles), dtype=np.int64), np.diff(shingles.offsets))
+    # Sorted as one number: several times faster than by two keys, and ten times faster than `np.unique`.
+    both = np.sort(document * count + codes)
+    is_first = np.concatenate([[True], both[1:] != both[:-1]]) if len(both) else np.empty(0, np.bool_)
+    document, codes = np.divmod(both[is_first], count)
+    return codes, offsets_of(np.bincount(document, minlength=len(shingles))), count
 
 
-def _marked(
-    marks: npt.NDArray[np.bool_],
+def _blocks(hubs: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> list[slice]:
+    """Cuts pairs, sorted by hub, where 64 hubs or about `_BLOCK` shingles are full."""
+    ranks = offsets_of((np.diff(hubs) > 0).astype(np.int64)) if len(hubs) else hubs
+    ends = np.cumsum(sizes)
+    parts, start = [], 0
+    while start < len(hubs):
+        by_hubs = np.searchsorted(ranks, ranks[start] + _HUBS)
+        by_size = np.searchsorted(ends, ends[start] - sizes[start] + _BLOCK, side="right")
+        stop = max(start + 1, int(min(by_hubs, by_size)))
+        parts.append(slice(start, stop))
+        start = stop
+    return parts
+
+
+def _shared(
+    marks: npt.NDArray[np.uint64],
     codes: npt.NDArray[np.int64],
     offsets: npt.NDArray[np.int64],
-    documents: npt.NDArray[np.int64],
+    hubs: npt.NDArray[np.int64],
+    others: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    counts = offsets[documents + 1] - offsets[documents]
+    """How many shingles each hub has in common with its partner; `marks` is all zeros before and after."""
+    marked, bits = np.unique(hubs, return_inverse=True)
+    sets = [codes[offsets[hub] : offsets[hub + 1]] for hub in marked]
+    for bit, one in enumerate(sets):
+        marks[one] |= np.uint64(1 << bit)
+    counts = offsets[others + 1] - offsets[others]
     starts = offsets_of(counts)
-    places = np.repeat(offsets[documents] - starts[:-1], counts) + np.arange(starts[-1])
-    sums = offsets_of(marks[codes[places]])
+    places = np.repeat(offsets[others] - starts[:-1], counts) + np.arange(starts[-1])
+    hits = (marks[codes[places]] >> np.repeat(bits.astype(np.uint64), counts)) & np.uint64(1)
+    sums = offsets_of(hits)
+    for one in sets:
+        marks[one] = 0
     return sums[starts[1:]] - sums[starts[:-1]]

@@ -22,16 +22,45 @@ class Corpus:
 
     Attributes:
         before: The ledger's documents, with the columns of `DOCUMENT`.
-        after: The same without those that go or are replaced, and with the new versions, whose `outcome`
-            is null.
-        touched: text_hash of the new versions and of the documents that go or are replaced.
+        new: The new versions, the same columns; their `outcome` is null.
+        leaving: doc_id of the ledger's documents that go or are replaced; None where there are none.
         is_first: Whether `before` is empty.
     """
 
     before: DataFrame
-    after: DataFrame
-    touched: DataFrame
+    new: DataFrame
+    leaving: DataFrame | None
     is_first: bool
+
+    def touched(self) -> DataFrame:
+        """text_hash of the new versions and of the documents that go or are replaced."""
+        hashes = self.new.select("text_hash")
+        if self.leaving is None:
+            return hashes.distinct()
+        return hashes.unionByName(among(self.before, self.leaving, "doc_id").select("text_hash")).distinct()
+
+    def rows_of(self, hashes: DataFrame) -> "Rows":
+        """The documents of the texts, held."""
+        before = cut(among(self.before, hashes, "text_hash"))
+        new = among(self.new, hashes, "text_hash")
+        return Rows(before, cut(self.staying(before).unionByName(new)))
+
+    def staying(self, documents: DataFrame) -> DataFrame:
+        """Those of the ledger's documents that neither go nor are replaced."""
+        return documents if self.leaving is None else not_among(documents, self.leaving, "doc_id")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All documents of some texts, before and after a run's changes."""
+
+    before: DataFrame
+    after: DataFrame
+
+    def and_of(self, hashes: DataFrame, corpus: Corpus) -> "Rows":
+        """With those of further texts."""
+        more = corpus.rows_of(hashes)
+        return Rows(self.before.unionByName(more.before), self.after.unionByName(more.after))
 
 
 def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
@@ -41,26 +70,29 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
         doc_id, outcome, kept_doc_id, kind, similarity.
     """
     if corpus.is_first:
-        return _outcomes(corpus.after, near.judge(cut(_nodes(corpus.after)), others=False).nodes)
-    touched = cut(corpus.touched.distinct())
-    change = cut(_change(corpus, touched))
+        return _outcomes(corpus.new, near.judge(corpus.new, None).nodes)
+    touched = cut(corpus.touched())
+    rows = corpus.rows_of(touched)
+    change = cut(_change(rows, touched))
     moved = change.where("place is not null and not is_same").select("text_hash")
     lost = change.where("was_kept and not is_same").selectExpr("old_place.doc_id")
     open_hashes = cut(moved.unionByName(_pointing(corpus, lost)).distinct())
+    also = cut(not_among(open_hashes, touched, "text_hash"))
+    # A text whose first document is the same as before, in another version perhaps, stands as it did.
+    vanished = cut(change.where("place is null").select("text_hash"))
+    standing = corpus.before if vanished.isEmpty() else not_among(corpus.before, vanished, "text_hash")
     while True:
-        nodes = cut(_nodes(among(corpus.after, open_hashes, "text_hash")))
-        verdicts = near.judge(nodes, others=True)
-        also = cut(_also(corpus, verdicts, open_hashes))
+        if not also.isEmpty():
+            rows = rows.and_of(also, corpus)
+        verdicts = near.judge(among(rows.after, open_hashes, "text_hash"), standing)
+        also = cut(_also(corpus, rows, verdicts, open_hashes))
         if also.isEmpty():
             break
         open_hashes = cut(open_hashes.unionByName(also))
-    settled = _firsts(corpus.before, not_among(touched, open_hashes, "text_hash"))
+        also = cut(not_among(also, touched, "text_hash"))
+    settled = _firsts(rows.before, not_among(touched, open_hashes, "text_hash"))
     standing = settled.select("text_hash", "place", "keeper", "similarity")
-    return _outcomes(corpus.after, verdicts.nodes.unionByName(standing))
-
-
-def _nodes(documents: DataFrame) -> DataFrame:
-    return documents.groupBy("text_hash").agg(F.min("place").alias("place"), F.first("bands").alias("bands"))
+    return _outcomes(rows.after, verdicts.nodes.unionByName(standing))
 
 
 def _firsts(documents: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -74,25 +106,27 @@ def _firsts(documents: DataFrame, hashes: DataFrame) -> DataFrame:
     )
 
 
-def _change(corpus: Corpus, touched: DataFrame) -> DataFrame:
+def _change(rows: Rows, touched: DataFrame) -> DataFrame:
     """Of each touched text its place before and now, and whether they are the same."""
-    before = _firsts(corpus.before, touched).selectExpr("text_hash", "place old_place", "is_kept was_kept")
-    now = _firsts(corpus.after, touched).select("text_hash", "place")
+    before = _firsts(rows.before, touched).selectExpr("text_hash", "place old_place", "is_kept was_kept")
+    now = _firsts(rows.after, touched).select("text_hash", "place")
     is_same = F.col("place").eqNullSafe(F.col("old_place"))
     return now.join(before, "text_hash", "full_outer").withColumn("is_same", is_same)
 
 
 def _pointing(corpus: Corpus, keepers: DataFrame) -> DataFrame:
     """text_hash of the documents that stay and were removed for one of `keepers` (column `doc_id`)."""
-    return among(corpus.after, keepers, "kept_doc_id", "doc_id").select("text_hash")
+    if keepers.isEmpty():
+        return keepers.selectExpr("doc_id AS text_hash").limit(0)
+    return among(corpus.staying(corpus.before), keepers, "kept_doc_id", "doc_id").select("text_hash")
 
 
-def _also(corpus: Corpus, verdicts: Verdicts, open_hashes: DataFrame) -> DataFrame:
+def _also(corpus: Corpus, rows: Rows, verdicts: Verdicts, open_hashes: DataFrame) -> DataFrame:
     """text_hash of further nodes that the verdicts reach.
 
     Those that a newly kept one may remove, and those that were removed for one that is no longer kept.
     """
-    old = _firsts(corpus.before, open_hashes).selectExpr("text_hash", "place old_place", "is_kept was_kept")
+    old = _firsts(rows.before, open_hashes).selectExpr("text_hash", "place old_place", "is_kept was_kept")
     now = verdicts.nodes.join(old, "text_hash", "left")
     is_kept, was_kept = F.col("keeper").isNull(), F.coalesce("was_kept", F.lit(False))
     is_same = F.col("place").eqNullSafe(F.col("old_place"))

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.candidates import bucket_neighbours, candidate_pairs
+from pipelines.curate.candidates import bucket_members, candidate_pairs
 from pipelines.curate.config import NearConfig
+from pipelines.curate.near_driver import Judged, Nodes, distinct_nodes, judge_nodes
 from pipelines.curate.resolve import removed_nodes
-from pipelines.curate.spark_sql import KEPT, among, cut, not_among
+from pipelines.curate.spark_sql import KEPT, among, at_most, cut, not_among
 from pipelines.curate.verify import verified_edges
 
 
@@ -35,39 +38,63 @@ class NearJudge:
         spark: The session.
         config: Of near dedup.
         texts: text_hash, n_chars, text of all documents; a text may stand in several rows.
-        standing: The documents after the run's changes, as in `pipelines.curate.judge.Corpus`.
     """
 
     spark: SparkSession
     config: NearConfig
     texts: DataFrame
-    standing: DataFrame
 
-    def judge(self, open_nodes: DataFrame, others: bool) -> Verdicts:
-        """Judges the open nodes against each other and against the standing documents.
+    def judge(self, documents: DataFrame, standing: DataFrame | None) -> Verdicts:
+        """Judges the documents' texts against each other and against those that stand.
 
         Args:
-            open_nodes: text_hash, place, bands.
-            others: Whether there are standing documents.
+            documents: text_hash, place, bands; all documents of each text.
+            standing: The same with `outcome`, of texts whose verdict is known already; such of `documents`
+                do not count. None where there are none.
         """
+        documents = documents.select("text_hash", "place", "bands")
         if not self.config.enabled:
-            kept = open_nodes.selectExpr(
-                "text_hash", "place", "string(null) keeper", "double(null) similarity"
-            )
-            return Verdicts(kept, kept.selectExpr("text_hash", "text_hash neighbour").where("false"))
-        nodes = open_nodes.select("text_hash", "place", "bands", F.lit(True).alias("is_open"))
-        info = nodes.select("text_hash", "place", "is_open", F.lit(False).alias("is_kept"))
-        if others:
-            neighbours = cut(self._neighbours(open_nodes))
-            nodes = nodes.unionByName(neighbours.select("text_hash", "place", "bands", "is_open"))
-            info = info.unionByName(neighbours.select("text_hash", "place", "is_open", "is_kept"))
+            nobody = self.spark.createDataFrame([], "text_hash string, keeper string, similarity double")
+            nothing = self.spark.createDataFrame([], "text_hash string, neighbour string")
+            return Verdicts(_verdicts(nodes_of(documents), nobody), nothing)
+        few = at_most(documents, self.config.driver_nodes)
+        if few is None:
+            return self._spread(cut(nodes_of(documents)), standing)
+        few = distinct_nodes(few)
+        open_nodes = F.broadcast(self.spark.createDataFrame(few))
+        judged = self._here(few, open_nodes, standing)
+        if judged is None:
+            return self._spread(open_nodes, standing)
+        keepers = F.broadcast(self.spark.createDataFrame(judged.keepers))
+        return Verdicts(_verdicts(open_nodes, keepers), self.spark.createDataFrame(judged.pulled))
+
+    def _here(self, few: pa.Table, open_nodes: DataFrame, standing: DataFrame | None) -> Judged | None:
+        """Judges few nodes in this process; None where those beside them are too many."""
+        beside = None
+        if standing is not None:
+            keys = pc.unique(few.column("bands").combine_chunks().flatten())
+            wanted = F.broadcast(self.spark.createDataFrame(pa.table({"key": keys})))
+            beside = at_most(_neighbours(open_nodes, wanted, standing), self.config.driver_nodes)
+            if beside is None:
+                return None
+        return judge_nodes(Nodes.of(few, beside), self._texts_of, self.config)
+
+    def _spread(self, open_nodes: DataFrame, standing: DataFrame | None) -> Verdicts:
+        """Judges many nodes, spread over the executors."""
+        nodes = open_nodes.withColumns({"is_open": F.lit(True), "is_kept": F.lit(False)})
+        if standing is not None:
+            keys = open_nodes.select(F.explode("bands").alias("key")).distinct()
+            beside = cut(_neighbours(open_nodes, keys, standing))
+            nodes = nodes.unionByName(beside.withColumn("is_open", F.lit(False)))
         signed = nodes.where(F.col("bands").isNotNull())
         pairs = cut(candidate_pairs(signed, self.config))
         groups = self.spark.sparkContext.defaultParallelism
         edges = verified_edges(pairs, self.texts, self.config, groups)
         for end in ("earlier", "later"):
-            renamed = info.select(*(F.col(name).alias(f"{end}_{name}") for name in info.columns))
-            edges = edges.join(renamed, F.col(end) == F.col(f"{end}_text_hash")).drop(f"{end}_text_hash")
+            info = nodes.select(
+                *(F.col(name).alias(f"{end}_{name}") for name in ("text_hash", "place", "is_open", "is_kept"))
+            )
+            edges = edges.join(info, F.col(end) == F.col(f"{end}_text_hash")).drop(f"{end}_text_hash")
         edges = cut(edges)
         between = edges.where("earlier_is_open and later_is_open")
         by_standing = edges.where("not earlier_is_open and earlier_is_kept and later_is_open")
@@ -76,28 +103,32 @@ class NearJudge:
         keeping = not_among(between, removed, "earlier", "text_hash").unionByName(by_standing)
         pulled = edges.where("earlier_is_open and not later_is_open")
         pulled = pulled.selectExpr("earlier as text_hash", "later as neighbour")
-        return Verdicts(_verdicts(open_nodes, keeping), pulled)
-
-    def _neighbours(self, open_nodes: DataFrame) -> DataFrame:
-        """The standing nodes that share a bucket with an open one."""
-        standing = not_among(self.standing.where(F.col("bands").isNotNull()), open_nodes, "text_hash")
-        hashes = bucket_neighbours(open_nodes.where(F.col("bands").isNotNull()), standing)
-        return (
-            among(standing, hashes, "text_hash")
-            .groupBy("text_hash")
-            .agg(
-                F.min("place").alias("place"),
-                F.first("bands").alias("bands"),
-                (F.min_by("outcome", "place") == KEPT).alias("is_kept"),
-            )
-            .withColumn("is_open", F.lit(False))
+        # The first by priority, and not the most alike: what comes later cannot change it.
+        keepers = keeping.groupBy(F.col("later").alias("text_hash")).agg(
+            F.min("earlier_place").getField("doc_id").alias("keeper"),
+            F.min_by("similarity", "earlier_place").alias("similarity"),
         )
+        return Verdicts(_verdicts(open_nodes, keepers), pulled)
+
+    def _texts_of(self, hashes: pa.Array) -> pa.Table:
+        wanted = F.broadcast(self.spark.createDataFrame(pa.table({"text_hash": hashes})))
+        return among(self.texts, wanted, "text_hash").select("text_hash", "text").toArrow()
 
 
-def _verdicts(open_nodes: DataFrame, keeping: DataFrame) -> DataFrame:
-    # The first by priority, and not the most alike: what comes later cannot change it.
-    keepers = keeping.groupBy(F.col("later").alias("text_hash")).agg(
-        F.min("earlier_place").getField("doc_id").alias("keeper"),
-        F.min_by("similarity", "earlier_place").alias("similarity"),
+def _neighbours(open_nodes: DataFrame, keys: DataFrame, standing: DataFrame) -> DataFrame:
+    """The standing nodes that share a bucket with an open one: text_hash, place, bands, is_kept."""
+    others = not_among(standing.where(F.col("bands").isNotNull()), open_nodes, "text_hash")
+    hashes = cut(bucket_members(others, keys))
+    is_kept = (F.min_by("outcome", "place") == KEPT).alias("is_kept")
+    return nodes_of(among(others, hashes, "text_hash"), is_kept)
+
+
+def nodes_of(documents: DataFrame, *more: Column) -> DataFrame:
+    """The distinct texts of documents: text_hash, the first document's place, bands, and more aggregates."""
+    return documents.groupBy("text_hash").agg(
+        F.min("place").alias("place"), F.first("bands").alias("bands"), *more
     )
+
+
+def _verdicts(open_nodes: DataFrame, keepers: DataFrame) -> DataFrame:
     return open_nodes.select("text_hash", "place").join(keepers, "text_hash", "left")

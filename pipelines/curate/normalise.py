@@ -6,6 +6,7 @@ import unicodedata
 
 # C0 and C1 controls without tab and newline, the byte-order mark, and noncharacters.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
+_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NEWLINE = re.compile("\r\n|\r|\x85|\u2028|\u2029")
 # Something that a reader or a tokenizer would see: neither space, nor control, nor a lone combining mark.
 _INVISIBLE = frozenset("ZCM")
@@ -16,8 +17,9 @@ def normalise(text: str) -> str:
 
     Idempotent: normalising twice changes nothing. May return an empty string.
     """
-    text = _NEWLINE.sub("\n", text)
-    text = _CONTROL.sub("", text)
+    if _UNWANTED.search(text):  # once over what most texts are without
+        text = _NEWLINE.sub("\n", text)
+        text = _CONTROL.sub("", text)
     # Removing a control can bring characters together that compose, so NFC comes after it.
     return unicodedata.normalize("NFC", text).strip()
 

@@ -16,7 +16,7 @@ READ_BYTES = 1 << 20
 _ZSTD_BYTES = 1 << 16
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)  # frozen, it takes three times as long to make
 class RawRecord:
     """A record as the file has it.
 

@@ -22,7 +22,7 @@ from pipelines.curate.removals import NOTHING_REMOVED, Removals, deleted_ids
 from pipelines.curate.report import NO_CHANGE, Counts, CurateReport, counts_of
 from pipelines.curate.settings import bind_settings
 from pipelines.curate.spark_ops import chunker
-from pipelines.curate.spark_sql import among, cut, is_accepted, not_among, place_of
+from pipelines.curate.spark_sql import DUPLICATE, KEPT, among, cut, is_accepted, not_among, place_of
 from pipelines.curate.tasks import task_progress
 from pipelines.curate.versions import Versions, absent_documents, gone_documents, resolve
 from pipelines.encoder.conf import ModelConf
@@ -200,25 +200,26 @@ class _Task:
     def _changes(self, table: DataFrame) -> ledger.Changes | None:
         """What the ledger is to become, judged; None where it is so already."""
         spark, records = self.run.spark, self.records
-        gone = self._gone(table)
+        is_first = table.isEmpty()
         if self.deletes:
             records = not_among(records, ids_frame(spark, self.deletes), "doc_id")
-        found = resolve(records, table)
-        versions = Versions(cut(found.changes), cut(found.rejects), found.superseded)
-        gone = cut(gone.unionByName(versions.superseded).distinct())
+        versions = resolve(records, table, is_first)
+        gone = ids_frame(spark, ()) if is_first else cut(self._gone(table, versions))
         if versions.changes.isEmpty() and versions.rejects.isEmpty() and gone.isEmpty():
             return None
-        corpus = self._corpus(table, versions.changes, gone)
+        corpus = self._corpus(table, versions.changes, gone, is_first)
         columns = ("text_hash", "n_chars", "text")
         entered = among(records.where("reason is null"), versions.changes, "text_hash")
         texts = table.where(is_accepted()).select(*columns).unionByName(entered.select(*columns))
-        near = NearJudge(spark, self.run.config.near, texts, corpus.after)
+        near = NearJudge(spark, self.run.config.near, texts)
         return ledger.Changes(records, versions, cut(judge(corpus, near)), gone)
 
-    def _gone(self, table: DataFrame) -> DataFrame:
+    def _gone(self, table: DataFrame, versions: Versions) -> DataFrame:
         """doc_id of the ledger's rows that the run removes."""
         spark = self.run.spark
-        gone = gone_documents(table, ids_frame(spark, self.deletes))
+        gone = versions.superseded
+        if self.deletes:
+            gone = gone.unionByName(gone_documents(table, ids_frame(spark, self.deletes)))
         faults = table.where("stage = 'read'")
         if not faults.isEmpty():
             # Files that could not be read before, and now were.
@@ -229,18 +230,17 @@ class _Task:
             gone = gone.unionByName(not_among(here, still, "doc_id").select("doc_id"))
         if self.scope is not None:
             gone = gone.unionByName(absent_documents(table, self.records.select("doc_id"), self.scope))
-        return gone
+        return gone.distinct()
 
-    def _corpus(self, table: DataFrame, entered: DataFrame, gone: DataFrame) -> Corpus:
+    def _corpus(self, table: DataFrame, entered: DataFrame, gone: DataFrame, is_first: bool) -> Corpus:
         place = place_of(self.run.config.source_priority)
         before = table.where(is_accepted()).withColumn("place", place).select(*DOCUMENT)
         nothing = {name: F.lit(None).cast("string") for name in ("outcome", "kept_doc_id", "kind")}
         new = entered.withColumn("place", place).withColumns(nothing)
         new = new.withColumn("similarity", F.lit(None).cast("double")).select(*DOCUMENT)
-        stays = not_among(not_among(before, gone, "doc_id"), entered, "doc_id")
-        leaves = among(before, gone, "doc_id").unionByName(among(before, entered, "doc_id"))
-        touched = new.select("text_hash").unionByName(leaves.select("text_hash"))
-        return Corpus(before, stays.unionByName(new), touched, before.isEmpty())
+        replaced = entered.where(F.col("known_outcome").isin(KEPT, DUPLICATE)).select("doc_id")
+        leaving = cut(gone.select("doc_id").unionByName(replaced))
+        return Corpus(before, new, None if leaving.isEmpty() else leaving, is_first)
 
 
 def ids_frame(spark: SparkSession, ids: Sequence[str]) -> DataFrame:

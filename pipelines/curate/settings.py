@@ -18,7 +18,7 @@ _HINT = (
 
 def curation_settings(config: CurateConfig) -> str:
     """What decides who is a duplicate of whom, as JSON."""
-    near = config.near.model_dump() if config.near.enabled else {"enabled": False}
+    near = config.near.model_dump(exclude={"driver_nodes"}) if config.near.enabled else {"enabled": False}
     return json.dumps(
         {"signatures": _SIGNATURES, "near": near, "source_priority": list(config.source_priority)},
         sort_keys=True,

@@ -50,16 +50,6 @@ class Shingles:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def distinct(self) -> "Shingles":
-        """The same sets, each sorted and without repetitions."""
-        document = np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
-        order = np.lexsort((self.hashes, document))
-        hashes, document = self.hashes[order], document[order]
-        is_first = np.ones(len(hashes), np.bool_)
-        is_first[1:] = (hashes[1:] != hashes[:-1]) | (document[1:] != document[:-1])
-        counts = np.bincount(document[is_first], minlength=len(self))
-        return Shingles(hashes[is_first], offsets_of(counts))
-
 
 def shingle(texts: pa.Array, size: int) -> Shingles:
     """The word shingles of each text; a text of fewer than `size` words has none.

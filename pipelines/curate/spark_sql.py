@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
@@ -45,6 +46,12 @@ def not_among(frame: DataFrame, keys: DataFrame, column: str, key: str | None = 
     """The rows of `frame` whose `column` is none of the `key` values of `keys`."""
     unwanted = keys.select(F.col(key or column).alias("_key"))
     return frame.join(unwanted, F.col(column) == F.col("_key"), "left_anti")
+
+
+def at_most(frame: DataFrame, rows: int) -> pa.Table | None:
+    """The rows, brought to the driver; None where there are more than `rows`."""
+    found = frame.limit(rows + 1).toArrow()
+    return found if found.num_rows <= rows else None
 
 
 def cut(frame: DataFrame) -> DataFrame:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
@@ -56,13 +57,26 @@ def verifier(shingle_words: int, threshold: float) -> Callable[[pa.Table, pa.Tab
 
     def verify(pairs: pa.Table, texts: pa.Table) -> pa.Table:
         hashes = texts.column("text_hash").combine_chunks()
-        sets = shingle(texts.column("text").combine_chunks(), shingle_words).distinct()
         first = np.asarray(pc.index_in(pairs.column("earlier"), hashes)).astype(np.int64)
         second = np.asarray(pc.index_in(pairs.column("later"), hashes)).astype(np.int64)
-        similarity = similarities(sets, first, second)
+        similarity = similarities_of(texts.column("text").combine_chunks(), first, second, shingle_words)
         # Equal fractions are equal floats; a threshold like 0.8 and 4/5 are the same number.
         is_edge = similarity >= threshold
         edges = pairs.select(["earlier", "later"]).append_column("similarity", pa.array(similarity))
         return edges.filter(pa.array(is_edge))
 
     return verify
+
+
+def similarities_of(
+    texts: pa.Array, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], shingle_words: int
+) -> npt.NDArray[np.float64]:
+    """The true Jaccard similarity of pairs of texts, over their sets of shingles.
+
+    Args:
+        texts: Normalised, without nulls.
+        first: Place of each pair's first text.
+        second: Of the other one.
+        shingle_words: Words a shingle.
+    """
+    return similarities(shingle(texts, shingle_words), first, second)

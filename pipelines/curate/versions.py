@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.spark_sql import DUPLICATE, KEPT, REJECTED, among, first_by, is_accepted, not_among
+from pipelines.curate.spark_sql import (
+    DUPLICATE,
+    KEPT,
+    REJECTED,
+    among,
+    cut,
+    first_by,
+    is_accepted,
+    not_among,
+)
 
 _KEYS = (
     "doc_id", "source", "arrival", "text_hash", "version", "n_chars", "input", "file", "position", "stage",
@@ -25,9 +34,9 @@ class Versions:
 
     Attributes:
         changes: One row per document to enter or replace, with the columns of `_KEYS` and `known_outcome`:
-            null where the ledger has no row of the id.
+            null where the ledger has no row of the id. Held.
         rejects: One row per reject to enter or replace, the same columns; `doc_id` is the ledger's key and
-            `given_id` the record's own.
+            `given_id` the record's own. Held.
         superseded: doc_id of the ledger's rejects that a later good record has replaced.
     """
 
@@ -36,38 +45,43 @@ class Versions:
     superseded: DataFrame
 
 
-def resolve(records: DataFrame, ledger: DataFrame) -> Versions:
+def resolve(records: DataFrame, ledger: DataFrame, is_first: bool) -> Versions:
     """Compares the records with each other and with the ledger.
 
     Args:
         records: As `RECORD_SCHEMA`.
         ledger: The `documents` table.
+        is_first: Whether that has no rows.
     """
     keys = records.select(*_KEYS)
     good = _dated(keys.where(F.col("reason").isNull()))
-    winners = good.where("number = 1").withColumn("arrival", F.coalesce("since", "latest"))
-    known = among(ledger, winners, "doc_id").select(
-        "doc_id",
-        F.col("outcome").alias("known_outcome"),
-        F.col("version").alias("known_version"),
-        F.col("text_hash").alias("known_hash"),
-        F.col("arrival").alias("known_arrival"),
-    )
-    changes = _changes(winners.join(known, "doc_id", "left"))
-    rejects = _rejects(keys, good, winners, ledger)
+    held = cut(good.where("number = 1 or is_conflict"))
+    winners = held.where("number = 1").withColumn("arrival", F.coalesce("since", "latest"))
+    conflicts = held.where("is_conflict")
+    changes = _changes(winners, ledger, is_first)
+    changes = changes if is_first else cut(changes)
+    bad = keys.where(F.col("reason").isNotNull()).select(*_REJECT_KEYS)
+    if bad.isEmpty() and conflicts.isEmpty():
+        rejects = bad.withColumn("given_id", F.col("doc_id")).select("given_id", *_REJECT_KEYS).limit(0)
+    else:
+        rejects = cut(_rejects(bad, conflicts, winners, ledger))
     latest = winners.select(F.col("doc_id").alias("given_id"), "latest")
+    known_rejects = ledger.where(F.col("outcome") == REJECTED)
     superseded = (
-        among(ledger.where(F.col("outcome") == REJECTED), winners, "given_id", "doc_id")
+        among(known_rejects, winners, "given_id", "doc_id")
         .join(latest, "given_id")
         # Under the id itself the document takes the reject's place.
         .where((F.col("arrival") < F.col("latest")) & (F.col("doc_id") != F.col("given_id")))
         .select("doc_id")
     )
-    return Versions(changes, rejects, superseded)
+    return Versions(changes, rejects, superseded.limit(0) if known_rejects.isEmpty() else superseded)
 
 
 def _dated(good: DataFrame) -> DataFrame:
-    """The good records, numbered by id from the current version on, with when its text came to stay."""
+    """The good records, numbered by id from the current version on, with when its text came to stay.
+
+    `is_conflict` marks those that came at the same time as the current version with another text.
+    """
     same_id = Window.partitionBy("doc_id")
     order = same_id.orderBy(F.col("arrival").desc(), "file", "position", "text_hash")
     numbered = good.withColumns(
@@ -80,10 +94,21 @@ def _dated(good: DataFrame) -> DataFrame:
     is_current = F.col("text_hash") == F.col("current_hash")
     other = numbered.withColumn("other", F.max(F.when(~is_current, F.col("arrival"))).over(same_id))
     stays = is_current & (F.col("other").isNull() | (F.col("arrival") > F.col("other")))
-    return other.withColumn("since", F.min(F.when(stays, F.col("arrival"))).over(same_id)).drop("other")
+    is_conflict = (F.col("arrival") == F.col("latest")) & ~is_current
+    since = F.min(F.when(stays, F.col("arrival"))).over(same_id)
+    return other.withColumns({"since": since, "is_conflict": is_conflict}).drop("other")
 
 
-def _changes(winners: DataFrame) -> DataFrame:
+def _changes(winners: DataFrame, ledger: DataFrame, is_first: bool) -> DataFrame:
+    if is_first:
+        return winners.select(*_KEYS, F.lit(None).cast("string").alias("known_outcome"))
+    known = among(ledger, winners, "doc_id").select(
+        "doc_id",
+        F.col("outcome").alias("known_outcome"),
+        F.col("version").alias("known_version"),
+        F.col("text_hash").alias("known_hash"),
+        F.col("arrival").alias("known_arrival"),
+    )
     is_document = F.coalesce(F.col("known_outcome").isin(KEPT, DUPLICATE), F.lit(False))
     is_same = F.col("known_version") == F.col("version")
     is_older = F.col("latest") < F.col("known_arrival")
@@ -91,12 +116,11 @@ def _changes(winners: DataFrame) -> DataFrame:
     arrival = F.when(is_document & text_stays, F.least("known_arrival", "arrival")).otherwise(
         F.col("arrival")
     )
-    changed = winners.where(~is_document | ~(is_same | is_older)).withColumn("arrival", arrival)
-    return changed.select(*_KEYS, "known_outcome")
+    changed = winners.join(known, "doc_id", "left").where(~is_document | ~(is_same | is_older))
+    return changed.withColumn("arrival", arrival).select(*_KEYS, "known_outcome")
 
 
-def _rejects(keys: DataFrame, good: DataFrame, winners: DataFrame, ledger: DataFrame) -> DataFrame:
-    bad = keys.where(F.col("reason").isNotNull()).select(*_REJECT_KEYS)
+def _rejects(bad: DataFrame, conflicts: DataFrame, winners: DataFrame, ledger: DataFrame) -> DataFrame:
     latest = winners.select("doc_id", "latest", F.lit(True).alias("has_winner"))
     bad = bad.join(latest, "doc_id", "left").where(
         F.col("latest").isNull() | (F.col("latest") <= F.col("arrival"))
@@ -110,9 +134,6 @@ def _rejects(keys: DataFrame, good: DataFrame, winners: DataFrame, ledger: DataF
         "doc_id", F.when(is_taken, _id_and_hash()).otherwise(F.col("doc_id"))
     )
     columns = ["given_id", *_REJECT_KEYS]
-    conflicts = good.where(
-        (F.col("arrival") == F.col("latest")) & (F.col("text_hash") != F.col("current_hash"))
-    )
     rejects = own.select(*columns).unionByName(_conflicting(conflicts).select(*columns))
     order = [F.col("arrival").desc(), F.col("file"), F.col("position"), F.col("version")]
     rejects = first_by(rejects, ["doc_id"], order)

@@ -117,6 +117,7 @@ def _start(lake: Lake, config: SparkConfig) -> SparkSession:
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
+        "spark.python.daemon.module": "pipelines.spark_daemon",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         # Rows are documents, up to many MB each: the byte bound (64 MiB) is the one that counts.

@@ -22,10 +22,14 @@ class Measured:
         seconds: Wall-clock time.
         peak_mib: Largest sum of proportional set sizes of this process and all below it, sampled 5 times a
             second; shared memory is counted once.
+        peak_java_mib: Of the JVMs among them.
+        peak_python_mib: Of all others.
     """
 
     seconds: float = 0.0
     peak_mib: float = 0.0
+    peak_java_mib: float = 0.0
+    peak_python_mib: float = 0.0
     _ended: threading.Event = field(default_factory=threading.Event)
 
 
@@ -56,10 +60,14 @@ def fastest(times: int, action: Callable[[], T]) -> tuple[float, T]:
 
 def tree_mib(root: psutil.Process) -> float:
     """Proportional set size of a process and all below it, in MiB."""
-    total = 0.0
+    return sum(_by_kind(root).values())
+
+
+def _by_kind(root: psutil.Process) -> dict[str, float]:
+    total = {"java": 0.0, "python": 0.0}
     for process in [root, *root.children(recursive=True)]:
         try:
-            total += process.memory_full_info().pss / _MIB
+            total["java" if process.name() == "java" else "python"] += process.memory_full_info().pss / _MIB
         except psutil.Error:
             continue  # it has just ended
     return total
@@ -68,6 +76,9 @@ def tree_mib(root: psutil.Process) -> float:
 def _watch(result: Measured) -> None:
     root = psutil.Process()
     while True:
-        result.peak_mib = max(result.peak_mib, tree_mib(root))
+        now = _by_kind(root)
+        result.peak_mib = max(result.peak_mib, sum(now.values()))
+        result.peak_java_mib = max(result.peak_java_mib, now["java"])
+        result.peak_python_mib = max(result.peak_python_mib, now["python"])
         if result._ended.wait(_SAMPLE_SECONDS):
             return

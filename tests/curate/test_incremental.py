@@ -100,6 +100,9 @@ def test_curating_a_then_b_gives_the_tables_of_both_at_once(
 ) -> None:
     draw = random.Random(7)
     older = list(families(draw, 150, 0, 10, "a"))
+    config = CurateConfig(source_priority=priority)
+    known = outcomes(older, config)
+    settled = next(one for one in older if known[one.doc_id][0] == "kept" and len(one.text.split()) == 120)
     newer = [
         *families(draw, 80, 10, 10, "b"),
         # Changed, unchanged, and given again with the same text.
@@ -108,17 +111,23 @@ def test_curating_a_then_b_gives_the_tables_of_both_at_once(
         replace(older[5], arrived_at=day(14)),
         replace(older[6], source="moved", arrived_at=day(15)),
         older[7],
+        # Resembles a document that the same run gives another version, which leaves its text as it is.
+        Doc("late", f"{settled.text} again", settled.source, day(16)),
+        replace(settled, source="elsewhere", arrived_at=day(15)),
     ]  # fmt: skip
-    config = CurateConfig(source_priority=priority)
     steps, whole = Corpus(tmp_path / "steps", config), Corpus(tmp_path / "whole", config)
     steps.run(older)
     report = steps.run(newer)
-    assert report.changed == 3
+    assert report.changed == 4
     whole.run([*newer, *older])
     assert steps.tables() == whole.tables()
     now = {doc.doc_id: doc for doc in [*older, *newer]}
     now[older[5].doc_id] = older[5]
     now[older[6].doc_id] = replace(older[6], source="moved")
+    now[settled.doc_id] = replace(settled, source="elsewhere")
+    assert ("late", settled.doc_id) in {
+        (row["doc_id"], row["kept_doc_id"]) for row in steps.tables()["duplicates"]
+    }
     whole.check(list(now.values()))
     assert sum(row["kind"] == "near" for row in whole.tables()["duplicates"]) > 20
     assert steps.run(newer).new == 0

@@ -75,17 +75,21 @@ def test_similarities_are_those_of_sets(parts: list[set[int]]) -> None:
         assert value == (len(parts[one] & parts[two]) / union if union else 0)
 
 
+@given(st.lists(st.lists(st.integers(0, 5), max_size=12), min_size=1, max_size=4), st.integers(1, 90))
+def test_similarities_of_many_documents_with_repeated_shingles(parts: list[list[int]], copies: int) -> None:
+    many = parts * copies  # more than are marked at once
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in many])]).astype(np.int64)
+    shingles = Shingles(np.array([x for part in many for x in part], np.uint64), offsets)
+    second = np.arange(len(many), dtype=np.int64)
+    got = similarities(shingles, second[::-1].copy(), second)
+    for at, value in enumerate(got):
+        one, two = set(many[len(many) - 1 - at]), set(many[at])
+        assert value == (len(one & two) / len(one | two) if one | two else 0)
+
+
 def test_similarity_of_no_pairs_is_none() -> None:
     nothing = np.empty(0, np.int64)
     assert len(similarities(joined([{1}]), nothing, nothing)) == 0
-
-
-@given(st.lists(st.lists(st.integers(0, 9), max_size=20), min_size=1, max_size=6))
-def test_distinct_shingles_are_sorted_and_the_same_sets(parts: list[list[int]]) -> None:
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    found = Shingles(np.array([x for part in parts for x in part], np.uint64), offsets).distinct()
-    bounds = itertools.pairwise(found.offsets.tolist())
-    assert [found.hashes[a:b].tolist() for a, b in bounds] == [sorted(set(part)) for part in parts]
 
 
 @given(sets)
@@ -132,7 +136,7 @@ def test_the_signatures_of_a_text_are_those_that_lakes_hold() -> None:
     assert keys.to_pylist()[0][:3] == RECORDED
 
 
-RECORDED = [-6417646255366526266, -54611118388828831, 7912850207545221043]
+RECORDED = [-1680313939427737260, 4710597742792155738, 8925039806267416637]
 
 
 def test_a_text_without_shingles_has_no_keys_and_does_not_meet_others() -> None:
@@ -140,7 +144,7 @@ def test_a_text_without_shingles_has_no_keys_and_does_not_meet_others() -> None:
     assert sign is not None
     keys = sign(pa.array(["", "four words are few", "but five words are enough"])).to_pylist()
     assert keys[:2] == [None, None]
-    assert len(keys[2]) == 14
+    assert len(keys[2]) == 16
     assert signer(NearConfig(enabled=False)) is None
 
 

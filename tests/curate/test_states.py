@@ -76,7 +76,7 @@ def test_other_settings_are_refused_with_what_differs_until_the_lake_is_rebuilt(
     corpus.config = CurateConfig(
         near=NearConfig(threshold=0.5, permutations=64, bands=16, rows=4), chunk=ChunkConfig(max_tokens=64)
     )
-    with pytest.raises(ConfigError, match=r"near\.bands: 14 then, 16 now.*--rebuild"):
+    with pytest.raises(ConfigError, match=r"near\.rows: 7 then, 4 now.*--rebuild"):
         corpus.run(docs)
     assert corpus.tables() == before
     report = rebuild(corpus.lake, MODEL, corpus.config, SparkConfig(), Silent())
