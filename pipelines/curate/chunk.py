@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.curate.config import ChunkConfig
-from pipelines.encoder.tokenizer import Tokenizer
+from pipelines.encoder.tokenizer import Tokenizer, Tokens
 
 # Text that is tokenised at once. A token's bookkeeping in the tokenizer costs about a hundred bytes, so a
 # 50 MB document is read in windows; cut at white space, their tokens are those of the whole.
@@ -69,6 +69,8 @@ class _Tokens:
         return len(self.ids)
 
     def joined(self, other: "_Tokens") -> "_Tokens":
+        if not len(self):
+            return other
         return _Tokens(
             np.concatenate([self.ids, other.ids]),
             np.concatenate([self.starts, other.starts]),
@@ -97,9 +99,13 @@ def chunk_document(text: str, tokenizer: Tokenizer, config: ChunkConfig, overhea
     limit = config.max_tokens - overhead - (0 if tokenizer.composable else 2)
     held = _Tokens.none()
     start = done = read = ordinal = 0  # `done`: the last chunk's end, after `start` where chunks overlap
-    for tokens, is_last in _windows(text, tokenizer):
-        held = held.joined(tokens.tokens)
-        read = tokens.end
+    for window, is_last in _windows(text, tokenizer):
+        if is_last and tokenizer.composable and window.start == 0 and len(window.tokens.ids) <= limit:
+            # Most documents: one chunk, for which no token's place need be known.
+            yield Chunk(0, 0, len(text), window.tokens.ids)
+            return
+        held = held.joined(_placed(window.tokens, window.start, tokenizer, window.begins_inside))
+        read = window.end
         # Until the end is seen, enough stays in hand for a last chunk that is not too short.
         while len(held) > limit and (is_last or len(held) >= 2 * limit):
             count = _cut(text, held, done, limit, config.min_tokens)
@@ -115,39 +121,41 @@ def chunk_document(text: str, tokenizer: Tokenizer, config: ChunkConfig, overhea
                 kept = count - _overlap(held, count, config.overlap_tokens)
                 start, held = int(held.starts[kept]), held.after(kept)
             else:
-                start, held = end, _tokenised(text[end:read], end, tokenizer)
+                start, held = end, _placed(tokenizer.tokens(text[end:read]), end, tokenizer)
     yield Chunk(ordinal, start, len(text), _ids(text[start:], held, len(held), tokenizer))
 
 
 @dataclass
 class _Window:
-    tokens: _Tokens
+    """A stretch of the document that is tokenised at once; `begins_inside` where it is cut inside a word."""
+
+    tokens: Tokens
+    start: int
     end: int
+    begins_inside: bool
 
 
 def _windows(text: str, tokenizer: Tokenizer) -> Iterator[tuple[_Window, bool]]:
     start, at_space = 0, True
     while start < len(text):
         end = min(start + _WINDOW_CHARS, len(text))
-        begins_at_space = at_space
+        begins_inside = not at_space
         if end < len(text):
             end, at_space = _window_end(text, start, end)
-        tokens = _tokenised(text[start:end], start, tokenizer)
-        tokens.seam[:1] = not begins_at_space
-        yield _Window(tokens, end), end == len(text)
+        yield _Window(tokenizer.tokens(text[start:end]), start, end, begins_inside), end == len(text)
         start = end
 
 
-def _tokenised(text: str, offset: int, tokenizer: Tokenizer) -> _Tokens:
-    ids, offsets = tokenizer.encode(text)
-    input_ids = np.asarray(ids, dtype=np.int32)
-    starts = np.asarray(offsets, dtype=np.int64).reshape(-1, 2)[:, 0] + offset
+def _placed(tokens: Tokens, offset: int, tokenizer: Tokenizer, begins_inside: bool = False) -> _Tokens:
+    starts = tokens.starts() + offset
     if tokenizer.composable:
-        word = tokenizer.word_starts(input_ids)
+        word = tokenizer.word_starts(tokens.ids)
     else:
         # Every chunk of such a tokenizer is tokenised anew, so a cut between any two characters is sound.
         word = np.concatenate([[True], np.diff(starts) > 0])[: len(starts)]
-    return _Tokens(input_ids, starts, word, np.zeros(len(input_ids), np.bool_))
+    seam = np.zeros(len(starts), np.bool_)
+    seam[:1] = begins_inside
+    return _Tokens(tokens.ids, starts, word, seam)
 
 
 def _window_end(text: str, start: int, end: int) -> tuple[int, bool]:
@@ -207,4 +215,4 @@ def _ids(text: str, held: _Tokens, count: int, tokenizer: Tokenizer) -> npt.NDAr
     ends = bool(held.word[count]) if count < len(held) else True
     if tokenizer.composable and begins and ends and not held.seam[:count].any():
         return held.ids[:count]
-    return np.asarray(tokenizer.encode(text)[0], dtype=np.int32)
+    return tokenizer.tokens(text).ids

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
 from pipelines.encoder.conf import TOKENIZER_FILE, ModelConf, model_folder, prefixed
@@ -90,6 +91,17 @@ class Tokenizer:
             ModelError: The text holds a lone surrogate, which no UTF-8 text can.
         """
         return self.encode_batch([text])[0]
+
+    def tokens(self, text: str) -> "Tokens":
+        """What `encode` gives, as arrays; the offsets cost as much as the ids and are made when asked for.
+
+        Raises:
+            ModelError: The text holds a lone surrogate.
+        """
+        try:
+            return Tokens(text, self._rust.encode(text, add_special_tokens=False))
+        except TypeError as error:
+            _refuse_text(error)
 
     def encode_batch(self, texts: Sequence[str]) -> list[tuple[Ids, Offsets]]:
         """What `encode` gives, for many texts at once and on all cores.
@@ -178,6 +190,23 @@ class Tokenizer:
             prefix_ids = np.asarray(self.prefix_ids(prefix), dtype=np.int32)
             self._heads[prefix] = np.concatenate((self._head, prefix_ids))
         return self._heads[prefix]
+
+
+class Tokens:
+    """A text's tokens, without special ones.
+
+    Attributes:
+        ids: ids_T int32.
+    """
+
+    def __init__(self, text: str, encoding: Encoding) -> None:
+        self._text, self._encoding = text, encoding
+        self.ids: npt.NDArray[np.int32] = np.array(encoding.ids, dtype=np.int32)
+
+    def starts(self) -> npt.NDArray[np.int64]:
+        """starts_T int64: each token's first character."""
+        offsets = covering_offsets(self._text, self._encoding.offsets)
+        return np.array([start for start, _ in offsets], dtype=np.int64)
 
 
 def covering_offsets(text: str, offsets: Offsets) -> Offsets:
