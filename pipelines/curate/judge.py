@@ -76,7 +76,8 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
     change = cut(_change(rows, touched))
     moved = change.where("place is not null and not is_same").select("text_hash")
     lost = change.where("was_kept and not is_same").selectExpr("old_place.doc_id")
-    open_hashes = cut(moved.unionByName(_pointing(corpus, lost)).distinct())
+    pointing = _pointing(corpus, lost)
+    open_hashes = cut((moved if pointing is None else moved.unionByName(pointing)).distinct())
     also = cut(not_among(open_hashes, touched, "text_hash"))
     # A text whose first document is the same as before, in another version perhaps, stands as it did.
     vanished = cut(change.where("place is null").select("text_hash"))
@@ -91,8 +92,8 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
         open_hashes = cut(open_hashes.unionByName(also))
         also = cut(not_among(also, touched, "text_hash"))
     settled = _firsts(rows.before, not_among(touched, open_hashes, "text_hash"))
-    standing = settled.select("text_hash", "place", "keeper", "similarity")
-    return _outcomes(rows.after, verdicts.nodes.unionByName(standing))
+    settled = settled.select("text_hash", "place", "keeper", "similarity")
+    return _outcomes(rows.after, settled.unionByName(verdicts.nodes))
 
 
 def _firsts(documents: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -114,10 +115,13 @@ def _change(rows: Rows, touched: DataFrame) -> DataFrame:
     return now.join(before, "text_hash", "full_outer").withColumn("is_same", is_same)
 
 
-def _pointing(corpus: Corpus, keepers: DataFrame) -> DataFrame:
-    """text_hash of the documents that stay and were removed for one of `keepers` (column `doc_id`)."""
+def _pointing(corpus: Corpus, keepers: DataFrame) -> DataFrame | None:
+    """text_hash of the documents that stay and were removed for one of `keepers` (column `doc_id`).
+
+    None where there are no keepers, which spares a scan.
+    """
     if keepers.isEmpty():
-        return keepers.selectExpr("doc_id AS text_hash").limit(0)
+        return None
     return among(corpus.staying(corpus.before), keepers, "kept_doc_id", "doc_id").select("text_hash")
 
 
@@ -133,8 +137,9 @@ def _also(corpus: Corpus, rows: Rows, verdicts: Verdicts, open_hashes: DataFrame
     newly = now.where(is_kept & ~(was_kept & is_same))
     lost = now.where(was_kept & ~(is_kept & is_same)).selectExpr("old_place.doc_id")
     pulled = among(verdicts.pulled, newly, "text_hash").select(F.col("neighbour").alias("text_hash"))
-    reached = pulled.unionByName(_pointing(corpus, lost)).distinct()
-    return not_among(reached, open_hashes, "text_hash")
+    pointing = _pointing(corpus, lost)
+    reached = pulled if pointing is None else pointing.unionByName(pulled)
+    return not_among(reached.distinct(), open_hashes, "text_hash")
 
 
 def _outcomes(documents: DataFrame, nodes: DataFrame) -> DataFrame:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import reduce
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -204,7 +205,7 @@ class _Task:
         if self.deletes:
             records = not_among(records, ids_frame(spark, self.deletes), "doc_id")
         versions = resolve(records, table, is_first)
-        gone = ids_frame(spark, ()) if is_first else cut(self._gone(table, versions))
+        gone = ids_frame(spark, ()) if is_first else self._gone(table, versions)
         if versions.changes.isEmpty() and versions.rejects.isEmpty() and gone.isEmpty():
             return None
         corpus = self._corpus(table, versions.changes, gone, is_first)
@@ -217,9 +218,9 @@ class _Task:
     def _gone(self, table: DataFrame, versions: Versions) -> DataFrame:
         """doc_id of the ledger's rows that the run removes."""
         spark = self.run.spark
-        gone = versions.superseded
+        parts = [] if versions.superseded is None else [versions.superseded]
         if self.deletes:
-            gone = gone.unionByName(gone_documents(table, ids_frame(spark, self.deletes)))
+            parts.append(gone_documents(table, ids_frame(spark, self.deletes)))
         faults = table.where("stage = 'read'")
         if not faults.isEmpty():
             # Files that could not be read before, and now were.
@@ -227,10 +228,10 @@ class _Task:
                 faults, ids_frame(spark, [file.uri for one in self.listed for file in one.files]), "doc_id"
             )
             still = self.records.where("stage = 'read'")
-            gone = gone.unionByName(not_among(here, still, "doc_id").select("doc_id"))
+            parts.append(not_among(here, still, "doc_id").select("doc_id"))
         if self.scope is not None:
-            gone = gone.unionByName(absent_documents(table, self.records.select("doc_id"), self.scope))
-        return gone.distinct()
+            parts.append(absent_documents(table, self.records.select("doc_id"), self.scope))
+        return cut(reduce(DataFrame.unionByName, parts).distinct()) if parts else ids_frame(spark, ())
 
     def _corpus(self, table: DataFrame, entered: DataFrame, gone: DataFrame, is_first: bool) -> Corpus:
         place = place_of(self.run.config.source_priority)
@@ -239,7 +240,7 @@ class _Task:
         new = entered.withColumn("place", place).withColumns(nothing)
         new = new.withColumn("similarity", F.lit(None).cast("double")).select(*DOCUMENT)
         replaced = entered.where(F.col("known_outcome").isin(KEPT, DUPLICATE)).select("doc_id")
-        leaving = cut(gone.select("doc_id").unionByName(replaced))
+        leaving = cut(replaced.unionByName(gone.select("doc_id")))
         return Corpus(before, new, None if leaving.isEmpty() else leaving, is_first)
 
 

@@ -60,6 +60,9 @@ def cut(frame: DataFrame) -> DataFrame:
     Not `persist`: frames that are built of each other and persisted make Spark describe each within the
     next, which doubles with every step until the driver's memory is full. They lie on the executors; where
     `spark.checkpoint.dir` names a folder, there, and then an executor may be lost.
+
+    The first side of a union in it must not be known to Spark as empty (a literal without rows): Spark 4.1
+    drops that side, and then fails with "key not found".
     """
     has_folder = frame.sparkSession.conf.get("spark.checkpoint.dir", None)
     held = frame.checkpoint(eager=False) if has_folder else frame.localCheckpoint(eager=False)

@@ -37,12 +37,13 @@ class Versions:
             null where the ledger has no row of the id. Held.
         rejects: One row per reject to enter or replace, the same columns; `doc_id` is the ledger's key and
             `given_id` the record's own. Held.
-        superseded: doc_id of the ledger's rejects that a later good record has replaced.
+        superseded: doc_id of the ledger's rejects that a later good record has replaced; None where it has no
+            rejects.
     """
 
     changes: DataFrame
     rejects: DataFrame
-    superseded: DataFrame
+    superseded: DataFrame | None
 
 
 def resolve(records: DataFrame, ledger: DataFrame, is_first: bool) -> Versions:
@@ -74,7 +75,7 @@ def resolve(records: DataFrame, ledger: DataFrame, is_first: bool) -> Versions:
         .where((F.col("arrival") < F.col("latest")) & (F.col("doc_id") != F.col("given_id")))
         .select("doc_id")
     )
-    return Versions(changes, rejects, superseded.limit(0) if known_rejects.isEmpty() else superseded)
+    return Versions(changes, rejects, None if known_rejects.isEmpty() else superseded)
 
 
 def _dated(good: DataFrame) -> DataFrame:

@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of the lake; made if absent")
     parser.add_argument("input", type=Path)
     parser.add_argument("--spread", action="store_true", help="not by the driver alone")
+    parser.add_argument("--heap", default="2g", help="of the JVM")
     given = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     lake = Lake.open(LakeConfig(dir=given.folder / "lake", buckets=4))
@@ -37,7 +38,7 @@ def main() -> None:
             [str(given.input)],
             load_model_conf("minilm"),
             config,
-            SparkConfig(conf=event_log(log)),
+            SparkConfig(driver_memory=given.heap, conf=event_log(log)),
             clock,
         )
     result = {

@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 
 from tests.benchmarks.debian import debian_descriptions
 
-_WORDS, _OWN = 120, 16
+WORDS = 120
+_OWN = 16
 _FILE_ROWS = 25_000
 
 
 def write_templates(folder: Path, count: int, own: int = _OWN) -> None:
-    """Writes documents of `_WORDS` words, of which `own` are a document's own; `_WORDS` of them: distinct."""
+    """Writes documents of `WORDS` words, of which `own` are a document's own; `WORDS` of them: distinct."""
     folder.mkdir(parents=True, exist_ok=True)
     words = np.array([word for one in debian_descriptions() for word in one.text.split()], dtype=object)
     random = np.random.default_rng(0)
-    shared = " ".join(words[random.integers(len(words), size=_WORDS - own)])
+    shared = " ".join(words[random.integers(len(words), size=WORDS - own)])
     for at in range(0, count, _FILE_ROWS):
         numbers = range(at, min(at + _FILE_ROWS, count))
         drawn = words[random.integers(len(words), size=(len(numbers), own))]
