@@ -14,15 +14,14 @@ from pipelines.curate.config import NearConfig
 from pipelines.curate.spark_sql import among, cut
 
 
-def bucket_members(documents: DataFrame, keys: DataFrame) -> DataFrame:
-    """text_hash of the documents that are in one of the buckets.
+def in_buckets(documents: DataFrame, keys: DataFrame) -> DataFrame:
+    """The documents that are in one of the buckets, as often as they are in one.
 
     Args:
-        documents: text_hash, bands; a text may stand in several rows.
+        documents: `bands`, and whatever else there is.
         keys: `key`, of the buckets.
     """
-    members = documents.select("text_hash", F.explode("bands").alias("key"))
-    return among(members, keys, "key").select("text_hash").distinct()
+    return among(documents.withColumn("key", F.explode("bands")), keys, "key").drop("key")
 
 
 def candidate_pairs(nodes: DataFrame, config: NearConfig) -> DataFrame:

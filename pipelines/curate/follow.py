@@ -19,7 +19,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.spark_ops import CHUNK_DDL, Batches
-from pipelines.curate.spark_sql import DELETED, DUPLICATE, REJECTED
+from pipelines.curate.spark_sql import DELETED, DUPLICATE, REJECTED, cut
 from pipelines.lake import Lake
 from pipelines.lake.added import (
     RemoteTable,
@@ -149,6 +149,7 @@ class Follower:
         """Makes the table's rows of the lag's documents the given ones."""
         rows = rows.select(*columns)
         if lag.only_added:
+            rows = cut(rows)
             if not rows.isEmpty():
                 rows.writeTo(made.identifier).append()
             return

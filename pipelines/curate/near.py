@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.candidates import bucket_members, candidate_pairs
+from pipelines.curate.candidates import candidate_pairs, in_buckets
 from pipelines.curate.config import NearConfig
 from pipelines.curate.near_driver import Judged, Nodes, distinct_nodes, judge_nodes
 from pipelines.curate.resolve import removed_nodes
@@ -74,7 +74,8 @@ class NearJudge:
         if standing is not None:
             keys = pc.unique(few.column("bands").combine_chunks().flatten())
             wanted = F.broadcast(self.spark.createDataFrame(pa.table({"key": keys})))
-            beside = at_most(_neighbours(open_nodes, wanted, standing), self.config.driver_nodes)
+            others = _signed_others(open_nodes, standing)
+            beside = at_most(standing_nodes(in_buckets(others, wanted)), self.config.driver_nodes)
             if beside is None:
                 return None
         return judge_nodes(Nodes.of(few, beside), self._texts_of, self.config)
@@ -84,7 +85,10 @@ class NearJudge:
         nodes = open_nodes.withColumns({"is_open": F.lit(True), "is_kept": F.lit(False)})
         if standing is not None:
             keys = open_nodes.select(F.explode("bands").alias("key")).distinct()
-            beside = cut(_neighbours(open_nodes, keys, standing))
+            others = _signed_others(open_nodes, standing)
+            # Looked up by their hashes alone: whole rows, one for each band, would all be shuffled.
+            hashes = cut(in_buckets(others.select("text_hash", "bands"), keys).select("text_hash").distinct())
+            beside = cut(standing_nodes(among(others, hashes, "text_hash")))
             nodes = nodes.unionByName(beside.withColumn("is_open", F.lit(False)))
         signed = nodes.where(F.col("bands").isNotNull())
         pairs = cut(candidate_pairs(signed, self.config))
@@ -115,12 +119,14 @@ class NearJudge:
         return among(self.texts, wanted, "text_hash").select("text_hash", "text").toArrow()
 
 
-def _neighbours(open_nodes: DataFrame, keys: DataFrame, standing: DataFrame) -> DataFrame:
-    """The standing nodes that share a bucket with an open one: text_hash, place, bands, is_kept."""
-    others = not_among(standing.where(F.col("bands").isNotNull()), open_nodes, "text_hash")
-    hashes = cut(bucket_members(others, keys))
-    is_kept = (F.min_by("outcome", "place") == KEPT).alias("is_kept")
-    return nodes_of(among(others, hashes, "text_hash"), is_kept)
+def _signed_others(open_nodes: DataFrame, standing: DataFrame) -> DataFrame:
+    """The standing documents that may share a bucket with an open node."""
+    return not_among(standing.where(F.col("bands").isNotNull()), open_nodes, "text_hash")
+
+
+def standing_nodes(documents: DataFrame) -> DataFrame:
+    """The distinct texts of standing documents: text_hash, place, bands, is_kept."""
+    return nodes_of(documents, (F.min_by("outcome", "place") == KEPT).alias("is_kept"))
 
 
 def nodes_of(documents: DataFrame, *more: Column) -> DataFrame:

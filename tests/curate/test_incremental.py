@@ -150,6 +150,15 @@ def test_what_is_deleted_goes_and_its_duplicates_are_judged_again(tmp_path: Path
     corpus.check(docs)
 
 
+def test_runs_upon_runs_on_s3_are_those_of_the_definition(tmp_path: Path, s3_config: LakeConfig) -> None:
+    docs = list(families(random.Random(11), 60, 0, 10, "a"))
+    corpus = Corpus(tmp_path, lake=Lake.open(s3_config))
+    corpus.run(docs[:40])
+    changed = replace(docs[2], text=docs[8].text + " and more", arrived_at=day(12))
+    corpus.run([*docs[30:], changed], deletes=[docs[0].doc_id])
+    corpus.check([changed if doc is docs[2] else doc for doc in docs[1:]])
+
+
 def test_a_full_input_deletes_what_it_lacks_of_its_own_sources(tmp_path: Path) -> None:
     docs = list(families(random.Random(5), 60, 0, 10, "a"))
     other = [Doc("other", "of another source, which the input does not speak of", "apart", day(0))]
