@@ -1,22 +1,36 @@
 """Lines that a source repeats in many of its documents, told by 64-bit hashes of the lines.
 
-The lines' keys are counted elsewhere, a document counting once for each; here are the parts that see text.
+The lines' keys are counted in `pipelines.curate.line_counts`, a document counting once for each; here are the
+parts that see text.
 """
 
 import math
-from collections.abc import Set
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
 
 import xxhash
 from pydantic import Field
 
 from pipelines.config import Config
 
+REASONS: dict[str, str] = {"boilerplate_only": "nothing but lines that its source repeats"}
+"""Reason of a reject -> its meaning."""
+
 
 class BoilerplateConfig(Config):
     """Which lines are boilerplate: navigation, licences, signatures that a source repeats in its documents.
 
     A line is dropped from all documents of a source where it stands in at least `min_documents` of them,
-    and in at least the share `min_share` of them.
+    and in at least the share `min_share` of them. Documents of one text count as one: a text that came
+    twenty times repeats nothing.
+
+    A source's lines are learnt once, by the first run that is switched on and brings `min_documents` of its
+    documents, from those of that run; the table `boilerplate` keeps them. They are dropped from what that run
+    and later ones read. Documents that the lake had before keep theirs until they are given again.
+
+    The ledger keeps texts without the lines, so `--rebuild` neither learns anew nor brings a line back; nor
+    do other values here, for a source that is learnt. Curating A and then B gives the tables of curating
+    both at once only with the same lines: those learnt from A alone may be others than those from both.
 
     Attributes:
         min_documents: Documents of the source that hold the line, at least.
@@ -27,6 +41,30 @@ class BoilerplateConfig(Config):
     min_documents: int = Field(default=20, ge=2)
     min_share: float = Field(default=0.05, gt=0, le=1)
     min_chars: int = Field(default=20, ge=1)
+
+
+@dataclass(frozen=True)
+class SourceLines:
+    """What has been learnt.
+
+    Attributes:
+        min_chars: With which the keys were made.
+        drop: Of each source that is learnt the keys of its lines, maybe none.
+    """
+
+    min_chars: int
+    drop: Mapping[str, Set[int]]
+
+    def without(self, text: str, source: str) -> str:
+        """`text`, in normal form, without the lines of its source: `text` itself where it has none."""
+        drop = self.drop.get(source)
+        return without_lines(text, drop, self.min_chars) if drop else text
+
+
+def keyed_lines(text: str, min_chars: int) -> dict[int, str]:
+    """The distinct lines of `text` by their keys, as `line_keys` has them, without outer white space."""
+    stripped = (line.strip() for line in text.split("\n"))
+    return {_key(line): line for line in stripped if len(line) >= min_chars}
 
 
 def line_keys(text: str, min_chars: int) -> list[int]:
@@ -40,8 +78,7 @@ def line_keys(text: str, min_chars: int) -> list[int]:
         Signed 64-bit integers, as a table's `bigint` holds them. Of a source with 100 million different
         lines, two have the same key with a chance of 0.03 %.
     """
-    stripped = (line.strip() for line in text.split("\n"))
-    return list(dict.fromkeys(_key(line) for line in stripped if len(line) >= min_chars))
+    return list(keyed_lines(text, min_chars))
 
 
 def without_lines(text: str, drop: Set[int], min_chars: int) -> str:

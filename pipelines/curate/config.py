@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.config import Config
+from pipelines.curate.boilerplate import BoilerplateConfig
 from pipelines.curate.language import LanguageConfig
 from pipelines.curate.quality_config import QualityConfig
 
@@ -115,6 +116,8 @@ class CurateConfig(Config):
         quality: Which texts are rejected for what they are made of. Asked of what a run reads: a document
             that the lake has stays.
         language: Which languages are kept.
+        boilerplate: Which lines are dropped for being in many documents of their source; None drops none.
+            `{}` for the defaults.
         chunk: How documents are cut.
     """
 
@@ -126,6 +129,7 @@ class CurateConfig(Config):
     near: NearConfig = NearConfig()
     quality: QualityConfig = QualityConfig()
     language: LanguageConfig = LanguageConfig()
+    boilerplate: BoilerplateConfig | None = None
     chunk: ChunkConfig = ChunkConfig()
 
     @field_validator("source")

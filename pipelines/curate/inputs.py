@@ -1,18 +1,20 @@
 """The inputs of a run as one DataFrame of judged records."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.curate.arrival import Moment
+from pipelines.curate.boilerplate import SourceLines
 from pipelines.curate.config import ColumnsConfig, CurateConfig
 from pipelines.curate.discover import InputFile, Listing, discover, filesystem, split_files
+from pipelines.curate.line_counts import TEXT_DDL, text_lister
 from pipelines.curate.readers import columns_of
 from pipelines.curate.records import RECORD_DDL, Origin, Rules
 from pipelines.curate.signing import signer
-from pipelines.curate.spark_ops import split_reader, table_reader
+from pipelines.curate.spark_ops import Make, judging, split_reader, table_reader
 from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import Lake
 
@@ -78,7 +80,12 @@ def list_inputs(
 
 
 def read_inputs(
-    spark: SparkSession, inputs: Sequence[Input], config: CurateConfig, lake: Lake, arrival: Moment
+    spark: SparkSession,
+    inputs: Sequence[Input],
+    config: CurateConfig,
+    lake: Lake,
+    arrival: Moment,
+    lines: SourceLines | None = None,
 ) -> DataFrame:
     """The judged records of all inputs, with the columns of `RECORD_SCHEMA`.
 
@@ -88,43 +95,96 @@ def read_inputs(
         config: Of the stage.
         lake: For the object store's settings.
         arrival: Of records that carry none.
+        lines: That are dropped from the texts.
 
     Raises:
         InputError: A table is missing or lacks the columns.
     """
-    records = spark.createDataFrame([], RECORD_DDL)
-    for one in inputs:
-        if one.location.startswith(TABLE_PREFIX):
-            records = records.unionByName(_table(spark, one, config, lake, arrival))
-        elif one.files:
-            size = _task_bytes(one.files, config.split_bytes, spark.sparkContext.defaultParallelism)
-            groups = split_files(one.files, size)
-            numbers = spark.range(0, len(groups), 1, len(groups)).withColumnRenamed("id", "group")
-            origin = Origin(one.location, "", one.source, arrival)
-            read = split_reader(
-                groups, origin, config.columns, _rules(config), signer(config.near), lake.config
-            )
-            records = records.unionByName(numbers.mapInArrow(read, RECORD_DDL))
-    return records
+    make = judging(_rules(config, lines), signer(config.near))
+    return _Reading(spark, config, lake, arrival, make, RECORD_DDL).of(inputs)
 
 
-def _table(spark: SparkSession, one: Input, config: CurateConfig, lake: Lake, arrival: Moment) -> DataFrame:
-    name = one.location.removeprefix(TABLE_PREFIX)
-    parts = name.split(".")
-    if len(parts) == 2:
-        parts = [lake.config.name, *parts]
-    quoted = ".".join(f"`{part}`" for part in parts)
-    if not spark.catalog.tableExists(quoted):
-        raise InputError(f"there is no table {name}", "Name it as iceberg:namespace.table")
-    table = spark.table(quoted)
-    columns = config.columns
-    check_columns(table.columns, columns, name)
-    apart = {columns.id, columns.text, columns.source, columns.arrival}
-    kept = columns.metadata
-    wanted = [column for column in table.columns if kept is None or column in kept or column in apart]
-    origin = Origin(one.location, "", one.source, arrival)
-    read = table_reader(columns, origin, _rules(config), signer(config.near))
-    return table.select(*wanted, "_file", "_pos").mapInArrow(read, RECORD_DDL)
+def read_texts(
+    spark: SparkSession,
+    inputs: Sequence[Input],
+    config: CurateConfig,
+    lake: Lake,
+    arrival: Moment,
+    learnt: Set[str],
+) -> DataFrame:
+    """The readable texts of all inputs but those of the sources `learnt`, with the columns of `TEXT_SCHEMA`.
+
+    Raises:
+        InputError: A table is missing or lacks the columns.
+    """
+    make = text_lister(learnt, _rules(config))
+    return _Reading(spark, config, lake, arrival, make, TEXT_DDL).of(inputs)
+
+
+def sources_of(one: Input, columns: ColumnsConfig) -> Set[str] | None:
+    """The sources of the input's documents, where that is known without reading them; None where it is not.
+
+    It is where no record can name its own: the column of source is null in the settings; or it has its
+    default name, there is no folder of that name, and all files are texts or WARC.
+    """
+    is_table = one.location.startswith(TABLE_PREFIX)
+    if columns.source is not None:
+        if is_table or "source" in columns.model_fields_set:
+            return None
+        if any(
+            file.format not in ("text", "warc") or columns.source in dict(file.partition)
+            for file in one.files
+        ):
+            return None
+    return {one.source} if is_table else {file.source for file in one.files}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How inputs are read: what `make` makes of their records, as rows of `ddl`."""
+
+    spark: SparkSession
+    config: CurateConfig
+    lake: Lake
+    arrival: Moment
+    make: Make
+    ddl: str
+
+    def of(self, inputs: Sequence[Input]) -> DataFrame:
+        rows = self.spark.createDataFrame([], self.ddl)
+        for one in inputs:
+            if one.location.startswith(TABLE_PREFIX):
+                rows = rows.unionByName(self._table(one))
+            elif one.files:
+                rows = rows.unionByName(self._files(one))
+        return rows
+
+    def _files(self, one: Input) -> DataFrame:
+        cores = self.spark.sparkContext.defaultParallelism
+        groups = split_files(one.files, _task_bytes(one.files, self.config.split_bytes, cores))
+        numbers = self.spark.range(0, len(groups), 1, len(groups)).withColumnRenamed("id", "group")
+        read = split_reader(groups, self._origin(one), self.config.columns, self.lake.config, self.make)
+        return numbers.mapInArrow(read, self.ddl)
+
+    def _table(self, one: Input) -> DataFrame:
+        name = one.location.removeprefix(TABLE_PREFIX)
+        parts = name.split(".")
+        if len(parts) == 2:
+            parts = [self.lake.config.name, *parts]
+        quoted = ".".join(f"`{part}`" for part in parts)
+        if not self.spark.catalog.tableExists(quoted):
+            raise InputError(f"there is no table {name}", "Name it as iceberg:namespace.table")
+        table = self.spark.table(quoted)
+        columns = self.config.columns
+        check_columns(table.columns, columns, name)
+        apart = {columns.id, columns.text, columns.source, columns.arrival}
+        kept = columns.metadata
+        wanted = [column for column in table.columns if kept is None or column in kept or column in apart]
+        read = table_reader(columns, self._origin(one), self.make)
+        return table.select(*wanted, "_file", "_pos").mapInArrow(read, self.ddl)
+
+    def _origin(self, one: Input) -> Origin:
+        return Origin(one.location, "", one.source, self.arrival)
 
 
 def _task_bytes(files: Sequence[InputFile], most: int, cores: int) -> int:
@@ -134,8 +194,8 @@ def _task_bytes(files: Sequence[InputFile], most: int, cores: int) -> int:
     return min(most, max(share, _LEAST_TASK_BYTES))
 
 
-def _rules(config: CurateConfig) -> Rules:
-    return Rules(config.columns.arrival, config.quality, config.language)
+def _rules(config: CurateConfig, lines: SourceLines | None = None) -> Rules:
+    return Rules(config.columns.arrival, config.quality, config.language, lines)
 
 
 def _check_files(location: str, files: Sequence[InputFile], columns: ColumnsConfig, lake: Lake) -> None:

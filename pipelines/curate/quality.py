@@ -7,7 +7,7 @@ The rules, by the reason of the reject, are listed in `REASONS`; their threshold
 import re
 from collections.abc import Iterator
 
-from pipelines.curate import c4, gopher, language
+from pipelines.curate import boilerplate, c4, gopher, language
 from pipelines.curate.quality_config import QualityConfig
 from pipelines.curate.words import View
 
@@ -20,8 +20,9 @@ REASONS: dict[str, str] = {
     **gopher.REASONS,
     **c4.REASONS,
     **language.REASONS,
+    **boilerplate.REASONS,
 }
-"""Reason of a reject -> its meaning, of the rules of quality and language."""
+"""Reason of a reject -> its meaning, of the rules of quality, language and boilerplate."""
 
 _REPLACEMENT = "\ufffd"
 # Runs of 9 and more, which is the shortest that `max_char_run` can forbid. Each is matched whole, so that

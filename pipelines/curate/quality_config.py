@@ -125,9 +125,10 @@ class QualityConfig(Config):
     @field_validator("gopher", "c4", mode="before")
     @classmethod
     def _switch(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            return {} if value else None
-        return value
+        # From the environment and the command line all values come as text.
+        switches = {"true": {}, "false": None, True: {}, False: None}
+        key = value.lower() if isinstance(value, str) else value
+        return switches[key] if isinstance(key, str | bool) and key in switches else value
 
     @model_validator(mode="after")
     def _ordered(self) -> "QualityConfig":

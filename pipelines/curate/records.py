@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.curate.arrival import Moment, moment
-from pipelines.curate.discover import InputFile
+from pipelines.curate.boilerplate import SourceLines
 from pipelines.curate.language import LanguageConfig, language_fault, language_of
 from pipelines.curate.mend import mended
 from pipelines.curate.normalise import is_blank, normalise, text_hash
@@ -95,11 +95,38 @@ class Rules:
         arrival: The column of its arrival.
         quality: Of its text.
         language: Of its text.
+        lines: What its text is without, before it is judged.
     """
 
     arrival: str | None = None
     quality: QualityConfig = field(default_factory=QualityConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
+    lines: SourceLines | None = None
+
+
+@dataclass(slots=True)
+class _Read:
+    """What a record says, before any rule of texts: one in normal form, or the reason why there is none."""
+
+    doc_id: str | None
+    source: str
+    arrival: Moment
+    metadata: dict[str, Any]
+    given: Any
+    normal: str
+    reason: str | None
+    detail: str | None
+
+
+def source_of(raw: RawRecord, origin: Origin) -> str:
+    """The source that the record names, else that of where it comes from."""
+    return (_string(raw.source) or "").strip() or origin.source
+
+
+def readable_text(raw: RawRecord, origin: Origin, rules: Rules) -> str | None:
+    """The normal form of the text of a record that only the rules could reject; None of any other."""
+    read = _read(raw, origin, rules)
+    return read.normal if read.reason is None else None
 
 
 def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
@@ -107,11 +134,37 @@ def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
 
     A record without an id is known by its file and position.
     """
+    read = _read(raw, origin, rules)
+    reason, detail, normal = read.reason, read.detail, read.normal
+    if reason is None:
+        if rules.lines is not None:
+            normal = rules.lines.without(normal, read.source)
+        reason, detail = _text_fault(normal, rules)
+        if reason is None:
+            strings = _strings(read.metadata)
+            if rules.language.annotate:
+                strings["language"] = language_of(normal, rules.language.min_confidence)
+            digest = text_hash(normal)
+            apart = _apart_from_text(read.source, tuple(sorted(strings.items())))
+            version = text_hash(f'["{digest}", {apart}]')
+            return Record(
+                read.doc_id or "", read.source, read.arrival, normal, digest, version, len(normal), strings,
+                origin.input, origin.file, raw.position,
+            )  # fmt: skip
+    excerpt = _excerpt(read.given)
+    doc_id = read.doc_id
+    identity = doc_id if doc_id and doc_id.strip() else f"{origin.file}#{raw.position}"
+    digest = text_hash(f"{reason}\0{excerpt}")
+    return Record(
+        identity, read.source, read.arrival, None, digest, digest, 0, None, origin.input, origin.file,
+        raw.position, "curate", reason, detail, excerpt,
+    )  # fmt: skip
+
+
+def _read(raw: RawRecord, origin: Origin, rules: Rules) -> _Read:
     doc_id = _string(raw.id)
-    source = (_string(raw.source) or "").strip() or origin.source
     metadata = dict(raw.metadata or {})
     came, fault = moment(metadata.pop(rules.arrival, None) if rules.arrival else None)
-    arrival = came or origin.arrival
     text, reason, detail = _text(raw.text, raw.fault)
     if reason is None and not (doc_id or "").strip():
         reason, detail = (
@@ -120,27 +173,13 @@ def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
         )
     if reason is None and fault:
         reason, detail = "bad_arrival", fault
+    normal = ""
     if reason is None and isinstance(text, str):
         # Mending comes first: it needs the controls that the normal form is without.
         normal = normalise(mended(text) if rules.quality.fix_encoding else text)
-        reason, detail = _text_fault(normal, rules)
-        if reason is None:
-            strings = _strings(metadata)
-            if rules.language.annotate:
-                strings["language"] = language_of(normal, rules.language.min_confidence)
-            digest = text_hash(normal)
-            version = text_hash(f'["{digest}", {_apart_from_text(source, tuple(sorted(strings.items())))}]')
-            return Record(
-                doc_id or "", source, arrival, normal, digest, version, len(normal), strings,
-                origin.input, origin.file, raw.position,
-            )  # fmt: skip
-    excerpt = _excerpt(text)
-    identity = doc_id if doc_id and doc_id.strip() else f"{origin.file}#{raw.position}"
-    digest = text_hash(f"{reason}\0{excerpt}")
-    return Record(
-        identity, source, arrival, None, digest, digest, 0, None, origin.input, origin.file, raw.position,
-        "curate", reason, detail, excerpt,
-    )  # fmt: skip
+        reason = "blank_text" if is_blank(normal) else None
+    source = source_of(raw, origin)
+    return _Read(doc_id, source, came or origin.arrival, metadata, text, normal, reason, detail)
 
 
 @lru_cache(maxsize=1024)
@@ -149,12 +188,12 @@ def _apart_from_text(source: str, metadata: tuple[tuple[str, str | None], ...]) 
     return f"{json.dumps(source)}, {json.dumps(metadata)}"
 
 
-def judge_fault(fault: FileFault, file: InputFile, origin: Origin) -> Record:
-    """The reject of a file that could not be read to its end."""
-    digest = text_hash(f"{fault.reason}\0{file.size}")
+def judge_fault(fault: FileFault, size: int, origin: Origin) -> Record:
+    """The reject of a file of `size` bytes that could not be read to its end."""
+    digest = text_hash(f"{fault.reason}\0{size}")
     return Record(
-        file.uri, origin.source, origin.arrival, None, digest, digest, 0, None, origin.input, file.uri, 0,
-        "read", fault.reason, fault.detail, None,
+        origin.file, origin.source, origin.arrival, None, digest, digest, 0, None, origin.input, origin.file,
+        0, "read", fault.reason, fault.detail, None,
     )  # fmt: skip
 
 
@@ -175,8 +214,8 @@ def to_batches(
 
 
 def _text_fault(text: str, rules: Rules) -> tuple[str, str | None] | tuple[None, None]:
-    if is_blank(text):
-        return "blank_text", None
+    if is_blank(text):  # it was not, before the lines went that its source repeats
+        return "boilerplate_only", None
     return quality_fault(text, rules.quality) or language_fault(text, rules.language) or (None, None)
 
 

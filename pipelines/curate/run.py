@@ -18,10 +18,11 @@ from pipelines.curate.config import CurateConfig
 from pipelines.curate.follow import Follower
 from pipelines.curate.inputs import Input, list_inputs, read_inputs
 from pipelines.curate.judge import DOCUMENT, Corpus, judge
+from pipelines.curate.learn import Learner
 from pipelines.curate.near import NearJudge
 from pipelines.curate.removals import NOTHING_REMOVED, Removals, deleted_ids
 from pipelines.curate.report import NO_CHANGE, Counts, CurateReport, counts_of
-from pipelines.curate.settings import bind_settings
+from pipelines.curate.settings import bind_settings, check_line_settings
 from pipelines.curate.spark_ops import chunker
 from pipelines.curate.spark_sql import DUPLICATE, KEPT, among, cut, is_accepted, not_among, place_of
 from pipelines.curate.tasks import task_progress
@@ -77,6 +78,8 @@ def curate(
     lake.ensure_tables()
     lake.bind_tokenizer(tokenizer.fingerprint)
     bind_settings(lake, config)
+    if config.boilerplate is not None:
+        check_line_settings(lake, config.boilerplate)
     with ExitStack() as stack:
         with progress.step("starting Spark", None, "seconds"):
             spark = stack.enter_context(spark_session(lake, spark_config))
@@ -116,10 +119,12 @@ class Run:
     ) -> tuple[int, Counts]:
         """Brings the inputs into the ledger; how many records they held, and what became of them."""
         arrival = datetime.now(UTC)
-        records = read_inputs(self.spark, listed, self.config, self.lake, arrival)
+        size = sum(file.size for one in listed for file in one.files) or None
+        learner = Learner(self.spark, self.lake, self.config, self.run_id)
+        lines = learner.learn(listed, arrival, lambda label, step: self.told(label, size, "bytes", step))
+        records = read_inputs(self.spark, listed, self.config, self.lake, arrival, lines)
         records = records.persist(StorageLevel.DISK_ONLY)
-        size = sum(file.size for one in listed for file in one.files)
-        given = self.told("reading and normalising", size or None, "bytes", records.count)
+        given = self.told("reading and normalising", size, "bytes", records.count)
         scope = self._scope(records, listed, removals)
         task = _Task(self, records, listed, deletes, scope, max(given, len(deletes)))
         while (counts := task.attempt()) is None:

@@ -2,10 +2,11 @@
 
 import json
 
+from pipelines.curate.boilerplate import BoilerplateConfig
 from pipelines.curate.config import CurateConfig
 from pipelines.errors import ConfigError
 from pipelines.lake import Lake
-from pipelines.lake.tables import CHUNKING_PROPERTY, CURATION_PROPERTY
+from pipelines.lake.tables import CHUNKING_PROPERTY, CURATION_PROPERTY, LINES_PROPERTY
 
 # Of words, shingles and hash functions: another form of these makes other signatures of the same text.
 _SIGNATURES = 1
@@ -53,6 +54,40 @@ def record_settings(lake: Lake, config: CurateConfig) -> None:
     """Records the settings that everything in the lake has just been made with."""
     lake.set_property("chunks", CHUNKING_PROPERTY, chunking_settings(config))
     lake.set_property("documents", CURATION_PROPERTY, curation_settings(config))
+
+
+def check_line_settings(lake: Lake, config: BoilerplateConfig) -> None:
+    """Checks that lines get the keys that they were learnt with, where any were.
+
+    Raises:
+        ConfigError: They do not.
+    """
+    recorded = lake.table("boilerplate").properties.get(LINES_PROPERTY)
+    _check_lines(recorded or _line_settings(config), config)
+
+
+def bind_line_settings(lake: Lake, config: BoilerplateConfig) -> None:
+    """Records how lines get their keys, before the first are written; or checks it, as above.
+
+    Not with the run's start, as other settings: most runs learn nothing, and would bind those that do. Of two
+    that learn at once, the first decides.
+    """
+    _check_lines(lake.bound("boilerplate", LINES_PROPERTY, _line_settings(config)), config)
+
+
+def _line_settings(config: BoilerplateConfig) -> str:
+    return json.dumps({"min_chars": config.min_chars})
+
+
+def _check_lines(recorded: str, config: BoilerplateConfig) -> None:
+    value = _line_settings(config)
+    if recorded != value:
+        then = json.loads(recorded)["min_chars"]
+        raise ConfigError(
+            f"the lake's boilerplate lines were learnt with other settings ({_differing(recorded, value)})",
+            f"Set curate.boilerplate.min_chars to {then}, or use another namespace "
+            "(--set lake.namespace=NAME)",
+        )
 
 
 def _differing(recorded: str, wanted: str) -> str:

@@ -1,4 +1,4 @@
-"""The two places where Spark calls Python: reading splits, and chunking documents. Arrow in, Arrow out."""
+"""Where Spark calls Python: reading splits and tables, and chunking documents. Arrow in, Arrow out."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -9,15 +9,18 @@ import pyarrow as pa
 
 from pipelines.curate.chunk import chunk_document
 from pipelines.curate.config import ChunkConfig, ColumnsConfig
-from pipelines.curate.discover import InputFile, Split, filesystem
+from pipelines.curate.discover import Split, filesystem
 from pipelines.curate.normalise import text_hash
 from pipelines.curate.readers import FileFault, RawRecord, read_split
-from pipelines.curate.records import Origin, Record, Rules, Signer, judge, judge_fault, to_batches
+from pipelines.curate.records import Origin, Rules, Signer, judge, judge_fault, to_batches
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake.config import LakeConfig
 
 Batches = Iterable[pa.RecordBatch]
+# A record or a file's fault, where it comes from, and the file's bytes.
+Found = tuple[RawRecord | FileFault, Origin, int]
+Make = Callable[[Iterator[Found]], Batches]
 
 CHUNK_SCHEMA = pa.schema(
     [
@@ -42,60 +45,55 @@ _CHUNK_ROWS = 1000
 
 
 def split_reader(
-    groups: list[list[Split]],
-    origin: Origin,
-    columns: ColumnsConfig,
-    rules: Rules,
-    sign: Signer | None,
-    lake: LakeConfig,
+    groups: list[list[Split]], origin: Origin, columns: ColumnsConfig, lake: LakeConfig, make: Make
 ) -> Callable[[Batches], Batches]:
-    """A function over batches of group numbers (column `group`) that yields those splits' records."""
+    """A function over batches of group numbers (column `group`): what `make` makes of their splits."""
 
     def read(batches: Batches) -> Batches:
         fs, _ = filesystem(origin.input, lake)
 
-        def records() -> Iterator[Record]:
+        def found() -> Iterator[Found]:
             for batch in batches:
                 for group in batch.column("group").to_pylist():
                     for split in groups[group]:
-                        raws = read_split(fs, split, columns)
-                        yield from _judged(raws, split.file, origin, rules)
+                        place = replace(origin, file=split.file.uri, source=split.file.source)
+                        for raw in read_split(fs, split, columns):
+                            yield raw, place, split.file.size
 
-        yield from to_batches(records(), sign)
+        yield from make(found())
 
     return read
 
 
-def table_reader(
-    columns: ColumnsConfig, origin: Origin, rules: Rules, sign: Signer | None
-) -> Callable[[Batches], Batches]:
-    """A function over batches of a table's rows, with Iceberg's `_file` and `_pos`; yields their records."""
+def table_reader(columns: ColumnsConfig, origin: Origin, make: Make) -> Callable[[Batches], Batches]:
+    """Over batches of a table's rows, with Iceberg's `_file` and `_pos`: what `make` makes of them."""
     apart = {columns.id, columns.text, columns.source, "_file", "_pos"}
 
     def read(batches: Batches) -> Batches:
-        def records() -> Iterator[Record]:
+        def found() -> Iterator[Found]:
             for batch in batches:
                 for row in batch.to_pylist():
                     metadata = {name: value for name, value in row.items() if name not in apart}
                     own_source = row.get(columns.source) if columns.source else None
                     raw = RawRecord(row["_pos"], row[columns.id], row[columns.text], own_source, metadata)
-                    place = replace(origin, file=row["_file"].rpartition("/")[2])
-                    yield judge(raw, place, rules)
+                    yield raw, replace(origin, file=row["_file"].rpartition("/")[2]), 0
 
-        yield from to_batches(records(), sign)
+        yield from make(found())
 
     return read
 
 
-def _judged(
-    raws: Iterator[RawRecord | FileFault], file: InputFile, origin: Origin, rules: Rules
-) -> Iterator[Record]:
-    place = replace(origin, file=file.uri, source=file.source)
-    for raw in raws:
-        if isinstance(raw, FileFault):
-            yield judge_fault(raw, file, place)
-        else:
-            yield judge(raw, place, rules)
+def judging(rules: Rules, sign: Signer | None) -> Make:
+    """Makes judged records, as `RECORD_SCHEMA`, of what is found."""
+
+    def make(found: Iterator[Found]) -> Batches:
+        records = (
+            judge_fault(raw, size, place) if isinstance(raw, FileFault) else judge(raw, place, rules)
+            for raw, place, size in found
+        )
+        return to_batches(records, sign)
+
+    return make
 
 
 def chunker(model: ModelConf, config: ChunkConfig) -> Callable[[Batches], Batches]:

@@ -24,6 +24,7 @@ from pyiceberg.types import (
 TOKENIZER_PROPERTY = "embedlake.tokenizer"  # chunks: fingerprint of the tokenizer of `input_ids`
 CHUNKING_PROPERTY = "embedlake.chunking"  # chunks: how documents were cut, as JSON
 CURATION_PROPERTY = "embedlake.curation"  # documents: what decided who is a duplicate, as JSON
+LINES_PROPERTY = "embedlake.lines"  # boilerplate: how lines got their keys, as JSON
 FOLLOWED_PROPERTY = "embedlake.followed"  # documents: sequence number up to which the other tables follow
 MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
 
@@ -268,5 +269,26 @@ EMBEDDINGS = TableSpec(
     },
 )
 
-TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS)
+BOILERPLATE = TableSpec(
+    name="boilerplate",
+    doc="What has been learnt of each source: one row that says so, and one per line that it repeats.",
+    schema=_schema(
+        ("source", _STRING, True, "The part of the corpus; with any row here it is learnt"),
+        (
+            "key",
+            LongType(),
+            False,
+            "xxh3-64 of the line; null in the row that says that the source is learnt",
+        ),
+        (
+            "documents",
+            LongType(),
+            True,
+            "Different texts that held the line; with a null key, all that there were",
+        ),
+        ("line", _STRING, False, "The line's first 200 characters, for people; null with a null key"),
+    ),
+)
+
+TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE)
 BY_NAME = {table.name: table for table in TABLES}

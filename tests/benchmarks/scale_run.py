@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.curate.config import ColumnsConfig, CurateConfig, NearConfig
+from pipelines.curate.config import CurateConfig, NearConfig
 from pipelines.curate.run import curate
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
@@ -28,7 +28,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     lake = Lake.open(LakeConfig(dir=given.folder / "lake", buckets=4))
     log = given.folder / f"log-{given.input.name}"
-    config = CurateConfig(columns=ColumnsConfig(arrival="arrived_at"), source="copies")
+    config = CurateConfig(source="copies")
     if given.spread:
         config = config.model_copy(update={"near": NearConfig(driver_nodes=0)})
     clock = Clock()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import parse
-from pipelines.curate import language
+from pipelines.curate import boilerplate, language
 from pipelines.curate.c4 import sentences
 from pipelines.curate.gopher import repeated_chars
 from pipelines.curate.mend import mended
@@ -94,7 +94,7 @@ def test_every_setting_and_every_reason_has_a_rule_that_is_tested() -> None:
     settings |= {f"gopher.{name}" for name in GopherConfig.model_fields}
     settings |= {f"c4.{name}" for name in C4Config.model_fields}
     assert {rule for rule, *_ in RULES} == settings
-    assert {reason for *_, reason in RULES} == set(REASONS) - set(language.REASONS)
+    assert {reason for *_, reason in RULES} == set(REASONS) - set(language.REASONS) - set(boilerplate.REASONS)
 
 
 def test_by_default_short_texts_of_every_script_are_worth_an_embedding() -> None:
@@ -238,3 +238,12 @@ def test_mending_ascii_changes_nothing_and_never_fails(text: str) -> None:
     assert isinstance(mended(text), str)
     plain = text.encode("ascii", "ignore").decode()
     assert mended(plain) == plain
+
+
+@pytest.mark.parametrize("rules", ["gopher", "c4"])
+def test_a_preset_is_switched_by_a_word_as_the_command_line_gives_it(rules: str) -> None:
+    on, off = (QualityConfig.model_validate({rules: word}) for word in ("true", "False"))
+    assert on == QualityConfig.model_validate({rules: {}})
+    assert off == QualityConfig()
+    with pytest.raises(ValueError, match=rules):
+        QualityConfig.model_validate({rules: "sometimes"})
