@@ -126,7 +126,7 @@ class QualityConfig(Config):
     @classmethod
     def _switch(cls, value: Any) -> Any:
         # From the environment and the command line all values come as text.
-        switches = {"true": {}, "false": None, True: {}, False: None}
+        switches: dict[str | bool, Any] = {"true": {}, "false": None, True: {}, False: None}
         key = value.lower() if isinstance(value, str) else value
         return switches[key] if isinstance(key, str | bool) and key in switches else value
 
