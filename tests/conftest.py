@@ -1,6 +1,7 @@
 """What the tests share: one Spark, one Ray, one S3 server with a REST catalogue, each started once."""
 
 import os
+import signal
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.services import seaweed_server
 # One core each for Spark's Python workers and Ray's; and nothing here may reach for a model hub.
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A shell gives what it starts in the background no Ctrl-C, nor what that starts: some tests are about it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in [name for name in os.environ if name.startswith("EMBEDLAKE_")]:
     del os.environ[name]  # a developer's own settings must not decide a test
 

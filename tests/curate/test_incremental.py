@@ -125,9 +125,9 @@ def test_curating_a_then_b_gives_the_tables_of_both_at_once(
     now[older[5].doc_id] = older[5]
     now[older[6].doc_id] = replace(older[6], source="moved")
     now[settled.doc_id] = replace(settled, source="elsewhere")
-    assert ("late", settled.doc_id) in {
-        (row["doc_id"], row["kept_doc_id"]) for row in steps.tables()["duplicates"]
-    }
+    if not priority:  # else its new source puts it behind the others
+        removed = {(row["doc_id"], row["kept_doc_id"]) for row in steps.tables()["duplicates"]}
+        assert ("late", settled.doc_id) in removed
     whole.check(list(now.values()))
     assert sum(row["kind"] == "near" for row in whole.tables()["duplicates"]) > 20
     assert steps.run(newer).new == 0
