@@ -155,7 +155,7 @@ def _whole(
     write_jsonl(documents, folder / "in", 4)
     lake.ensure_tables()
     listed = list_inputs([str(folder / "in")], _CONFIG, lake)
-    ours, kept = fastest(2, lambda: _near_dedup(spark, lake, listed, folder / "out"))
+    ours, kept = fastest(4, lambda: _near_dedup(spark, lake, listed, folder / "out"))
     run = Run(spark, lake, load_model_conf("minilm"), _CONFIG, Silent(), "bench")
     started = perf_counter()
     given, counts = run.enter(listed, [], NOTHING_REMOVED)
