@@ -2,7 +2,7 @@
 
 It differs from pyspark's own in things that together were most of a small run's time in Python:
 
-- What the workers need is imported once, before they are forked, and not by each of them (1.5 s, 100 MB);
+- What the workers need is imported once, before they are forked, and not by each of them (1.4 s);
   frozen, for pyspark collects garbage after every task.
 - pyspark has every worker forget its import caches before every task. The importers of zip files then read
   their directories again, those of pyspark.zip and of Spark's own jar among them: 0.1 to 0.2 s a task. These

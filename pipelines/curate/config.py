@@ -78,7 +78,7 @@ class NearConfig(Config):
         bucket_whole: Texts that share a band are all compared with each other up to this many, by priority.
         bucket_leaders: The further ones, in a bucket of thousands (a template), only with this many first.
         driver_nodes: So many distinct texts the driver judges alone, which is quicker while they are few;
-            decides nothing but where the work is done. 300 bytes of memory each.
+            decides nothing but where the work is done. By estimate 300 bytes of memory each.
     """
 
     enabled: bool = True

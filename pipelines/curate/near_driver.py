@@ -20,7 +20,8 @@ from pipelines.curate.verify import similarities_of
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-# What the driver takes on of `driver_nodes`: about 100 bytes a pair and 20 bytes a character at the peak.
+# What the driver takes on of `driver_nodes`: bounds chosen by
+# estimate (100 bytes a pair, 20 a character at the peak), not yet measured.
 DRIVER_PAIRS = 2_000_000
 DRIVER_CHARS = 32 << 20
 
