@@ -9,15 +9,15 @@ gives the same again if it is done twice. Fault protocol:
 - killed before the ledger's own mark is set: the next run finds all tables done and sets it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 from pyiceberg.table import Table
 from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
+from pipelines.curate.file_rows import rows_of_files
 from pipelines.curate.spark_ops import CHUNK_DDL, Batches
 from pipelines.curate.spark_sql import DELETED, DUPLICATE, REJECTED, cut
 from pipelines.lake import Lake
@@ -216,31 +216,8 @@ class Follower:
         kept_only: bool = False,
     ) -> DataFrame:
         """What `make` makes of the lag's rows, read by Python workers, a group of files each."""
-        groups = grouped(lag.files, 4 * self.spark.sparkContext.defaultParallelism)
         only = equals("outcome", "kept") if kept_only else None
-        ledger = lag.ledger
-
-        def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                for number in batch.column("number").to_pylist():
-                    yield from make(ledger.batches(groups[number], columns, only))
-
-        numbers = self.spark.range(0, len(groups), 1, max(len(groups), 1)).withColumnRenamed("id", "number")
-        return numbers.mapInArrow(read, ddl)
-
-
-def grouped(files: list[ScanFile], count: int) -> list[list[ScanFile]]:
-    """The files in about `count` groups of about equally many rows."""
-    limit = sum(file.rows for file in files) / count
-    groups: list[list[ScanFile]] = [[]]
-    rows = 0
-    for file in files:
-        if groups[-1] and rows + file.rows > limit:
-            groups.append([])
-            rows = 0
-        groups[-1].append(file)
-        rows += file.rows
-    return groups
+        return rows_of_files(self.spark, lag.ledger, lag.files, columns, ddl, make, only)
 
 
 def _marked(ledger: Table) -> int:

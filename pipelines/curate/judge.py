@@ -24,12 +24,15 @@ class Corpus:
         before: The ledger's documents, with the columns of `DOCUMENT`.
         new: The new versions, the same columns; their `outcome` is null.
         leaving: doc_id of the ledger's documents that go or are replaced; None where there are none.
+        nearby: Rows of `before`, all those with a text or a MinHash band of a new version among them; None
+            where they are not known.
         is_first: Whether `before` is empty.
     """
 
     before: DataFrame
     new: DataFrame
     leaving: DataFrame | None
+    nearby: DataFrame | None
     is_first: bool
 
     def touched(self) -> DataFrame:
@@ -39,9 +42,18 @@ class Corpus:
             return hashes.distinct()
         return hashes.unionByName(among(self.before, self.leaving, "doc_id").select("text_hash")).distinct()
 
-    def rows_of(self, hashes: DataFrame) -> "Rows":
-        """The documents of the texts, held."""
-        before = cut(among(self.before, hashes, "text_hash"))
+    def beside_touched(self) -> DataFrame | None:
+        """`nearby`, where it answers for all touched texts: old versions have others than the new ones."""
+        return self.nearby if self.leaving is None else None
+
+    def rows_of(self, hashes: DataFrame, ledger: DataFrame) -> "Rows":
+        """The documents of the texts, held.
+
+        Args:
+            hashes: text_hash.
+            ledger: Rows of `before`, all those of the texts among them.
+        """
+        before = cut(among(ledger, hashes, "text_hash"))
         new = among(self.new, hashes, "text_hash")
         return Rows(before, cut(self.staying(before).unionByName(new)))
 
@@ -59,7 +71,7 @@ class Rows:
 
     def and_of(self, hashes: DataFrame, corpus: Corpus) -> "Rows":
         """With those of further texts."""
-        more = corpus.rows_of(hashes)
+        more = corpus.rows_of(hashes, corpus.before)
         return Rows(self.before.unionByName(more.before), self.after.unionByName(more.after))
 
 
@@ -72,7 +84,8 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
     if corpus.is_first:
         return _outcomes(corpus.new, near.judge(corpus.new, None).nodes)
     touched = cut(corpus.touched())
-    rows = corpus.rows_of(touched)
+    beside = corpus.beside_touched()
+    rows = corpus.rows_of(touched, corpus.before if beside is None else beside)
     change = cut(_change(rows, touched))
     moved = change.where("place is not null and not is_same").select("text_hash")
     lost = change.where("was_kept and not is_same").selectExpr("old_place.doc_id")
@@ -80,12 +93,16 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
     open_hashes = cut((moved if pointing is None else moved.unionByName(pointing)).distinct())
     also = cut(not_among(open_hashes, touched, "text_hash"))
     # A text whose first document is the same as before, in another version perhaps, stands as it did.
-    vanished = cut(change.where("place is null").select("text_hash"))
-    standing = corpus.before if vanished.isEmpty() else not_among(corpus.before, vanished, "text_hash")
+    standing = corpus.before
+    if corpus.leaving is not None:
+        standing = not_among(standing, cut(change.where("place is null").select("text_hash")), "text_hash")
     while True:
         if not also.isEmpty():
-            rows = rows.and_of(also, corpus)
-        verdicts = near.judge(among(rows.after, open_hashes, "text_hash"), standing)
+            rows, beside = rows.and_of(also, corpus), None
+        opened = among(rows.after, open_hashes, "text_hash")
+        verdicts = (
+            near.judge(opened, standing) if beside is None else near.judge(opened, beside, is_nearby=True)
+        )
         also = cut(_also(corpus, rows, verdicts, open_hashes))
         if also.isEmpty():
             break

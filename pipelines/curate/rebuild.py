@@ -79,7 +79,7 @@ def _judged(run: Run) -> list[dict[str, object]]:
             after = documents.withColumn("place", place).drop("bands").withColumns(nothing)
             after = cut(after.join(bands, "doc_id").select(*DOCUMENT))
             texts = documents.select("text_hash", "n_chars", "text")
-            corpus = Corpus(after.where("false"), after, None, is_first=True)
+            corpus = Corpus(after.where("false"), after, None, None, is_first=True)
             outcomes = cut(judge(corpus, NearJudge(run.spark, run.config.near, texts)))
             _update(outcomes.join(bands, "doc_id"), made.identifier)
             if made.publish():

@@ -37,8 +37,8 @@ class Versions:
             null where the ledger has no row of the id. Held.
         rejects: One row per reject to enter or replace, the same columns; `doc_id` is the ledger's key and
             `given_id` the record's own. Held.
-        superseded: doc_id of the ledger's rejects that a later good record has replaced; None where it has no
-            rejects.
+        superseded: doc_id of the ledger's rejects that a later good record has replaced; None where it has
+            none.
     """
 
     changes: DataFrame
@@ -46,36 +46,40 @@ class Versions:
     superseded: DataFrame | None
 
 
-def resolve(records: DataFrame, ledger: DataFrame, is_first: bool) -> Versions:
+def resolve(records: DataFrame, ledger: DataFrame, known: DataFrame | None, has_rejects: bool) -> Versions:
     """Compares the records with each other and with the ledger.
 
     Args:
         records: As `RECORD_SCHEMA`.
         ledger: The `documents` table.
-        is_first: Whether that has no rows.
+        known: Rows of it, all those of the good records' ids among them; None where it has no rows.
+        has_rejects: Whether rejects may be among its rows.
     """
     keys = records.select(*_KEYS)
     good = _dated(keys.where(F.col("reason").isNull()))
     held = cut(good.where("number = 1 or is_conflict"))
     winners = held.where("number = 1").withColumn("arrival", F.coalesce("since", "latest"))
     conflicts = held.where("is_conflict")
-    changes = _changes(winners, ledger, is_first)
-    changes = changes if is_first else cut(changes)
+    changes = _changes(winners, known)
+    changes = changes if known is None else cut(changes)
     bad = keys.where(F.col("reason").isNotNull()).select(*_REJECT_KEYS)
     if bad.isEmpty() and conflicts.isEmpty():
         rejects = bad.withColumn("given_id", F.col("doc_id")).select("given_id", *_REJECT_KEYS).limit(0)
     else:
         rejects = cut(_rejects(bad, conflicts, winners, ledger))
+    return Versions(changes, rejects, _superseded(winners, ledger) if has_rejects else None)
+
+
+def _superseded(winners: DataFrame, ledger: DataFrame) -> DataFrame:
     latest = winners.select(F.col("doc_id").alias("given_id"), "latest")
     known_rejects = ledger.where(F.col("outcome") == REJECTED)
-    superseded = (
+    return (
         among(known_rejects, winners, "given_id", "doc_id")
         .join(latest, "given_id")
         # Under the id itself the document takes the reject's place.
         .where((F.col("arrival") < F.col("latest")) & (F.col("doc_id") != F.col("given_id")))
         .select("doc_id")
     )
-    return Versions(changes, rejects, None if known_rejects.isEmpty() else superseded)
 
 
 def _dated(good: DataFrame) -> DataFrame:
@@ -100,8 +104,8 @@ def _dated(good: DataFrame) -> DataFrame:
     return other.withColumns({"since": since, "is_conflict": is_conflict}).drop("other")
 
 
-def _changes(winners: DataFrame, ledger: DataFrame, is_first: bool) -> DataFrame:
-    if is_first:
+def _changes(winners: DataFrame, ledger: DataFrame | None) -> DataFrame:
+    if ledger is None:
         return winners.select(*_KEYS, F.lit(None).cast("string").alias("known_outcome"))
     known = among(ledger, winners, "doc_id").select(
         "doc_id",

@@ -33,14 +33,21 @@ class ScanFile:
     deletes: tuple[str, ...] = ()
 
 
-def scan_files(table: Table, row_filter: BooleanExpression | None = None) -> list[ScanFile]:
+def scan_files(
+    table: Table, row_filter: BooleanExpression | None = None, snapshot_id: int | None = None
+) -> list[ScanFile]:
     """The live data files that may hold rows of `row_filter`, as `table` was last read.
+
+    Args:
+        table: The table.
+        row_filter: All files where None.
+        snapshot_id: Of the snapshot whose files are wanted; the current one where None.
 
     Raises:
         CommitError: The table holds equality deletes, which pyiceberg 0.12 cannot apply.
     """
     try:
-        tasks = list(table.scan(row_filter=row_filter or AlwaysTrue()).plan_files())
+        tasks = list(table.scan(row_filter=row_filter or AlwaysTrue(), snapshot_id=snapshot_id).plan_files())
     except ValueError as error:
         if "equality deletes" not in str(error):
             raise

@@ -55,6 +55,15 @@ def spark_session(lake: Lake, config: SparkConfig) -> Iterator[SparkSession]:
             stop(spark)
 
 
+def start_workers(spark: SparkSession) -> None:
+    """Starts Spark's Python workers, one a core, which the first step that calls Python would else wait for.
+
+    On a cluster whose executors come and go, those that come later start theirs when they need them.
+    """
+    cores = spark.sparkContext.defaultParallelism
+    spark.range(0, cores, 1, cores).mapInArrow(lambda batches: batches, "id bigint").count()
+
+
 def stop(spark: SparkSession) -> None:
     """Ends the session and its JVM, whose heap would else stay until this process ends."""
     gateway = SparkContext._gateway
