@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
-from pipelines.curate.rebuild import rebuild as rebuild_lake
+from pipelines.curate.ledger.rebuild import rebuild as rebuild_lake
 from pipelines.curate.removals import NOTHING_REMOVED, Removals
 from pipelines.curate.report import CurateReport
 from pipelines.curate.run import curate as curate_inputs

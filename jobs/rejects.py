@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs import curate
 from jobs.settings import Settings
-from pipelines.curate.rejects import STAGES, rejects_of, replay_of
+from pipelines.curate.ledger.rejects import STAGES, rejects_of, replay_of
 from pipelines.lake import Lake
 
 ALL_STAGES = (*STAGES, "embed")

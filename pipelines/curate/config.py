@@ -5,9 +5,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.config import Config
-from pipelines.curate.boilerplate import BoilerplateConfig
-from pipelines.curate.language import LanguageConfig
-from pipelines.curate.quality_config import QualityConfig
+from pipelines.curate.rules.boilerplate import BoilerplateConfig
+from pipelines.curate.rules.language import LanguageConfig
+from pipelines.curate.rules.quality_config import QualityConfig
 
 
 class ColumnsConfig(Config):

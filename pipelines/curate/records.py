@@ -8,16 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.curate.arrival import Moment, moment
-from pipelines.curate.boilerplate import SourceLines
-from pipelines.curate.language import LanguageConfig, language_fault, language_of
-from pipelines.curate.mend import mended
 from pipelines.curate.normalise import is_blank, normalise, text_hash
-from pipelines.curate.quality import quality_fault
-from pipelines.curate.quality_config import QualityConfig
-from pipelines.curate.readers import FileFault, RawRecord
-
-_EXCERPT_CHARS = 200
+from pipelines.curate.read.arrival import Moment, moment
+from pipelines.curate.read.readers import FileFault, RawRecord
+from pipelines.curate.rules.boilerplate import SourceLines
+from pipelines.curate.rules.language import LanguageConfig, language_fault, language_of
+from pipelines.curate.rules.mend import mended
+from pipelines.curate.rules.quality import quality_fault
+from pipelines.curate.rules.quality_config import QualityConfig
+from pipelines.curate.values import encodes, excerpt_of, string_of, strings_of
 
 # The Arrow and the Spark form of a judged record; `reason` is null where it is a document.
 RECORD_SCHEMA = pa.schema(
@@ -120,7 +119,7 @@ class _Read:
 
 def source_of(raw: RawRecord, origin: Origin) -> str:
     """The source that the record names, else that of where it comes from."""
-    return (_string(raw.source) or "").strip() or origin.source
+    return (string_of(raw.source) or "").strip() or origin.source
 
 
 def readable_text(raw: RawRecord, origin: Origin, rules: Rules) -> str | None:
@@ -141,7 +140,7 @@ def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
             normal = rules.lines.without(normal, read.source)
         reason, detail = _text_fault(normal, rules)
         if reason is None:
-            strings = _strings(read.metadata)
+            strings = strings_of(read.metadata)
             if rules.language.annotate:
                 strings["language"] = language_of(normal, rules.language.min_confidence)
             digest = text_hash(normal)
@@ -151,7 +150,7 @@ def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
                 read.doc_id or "", read.source, read.arrival, normal, digest, version, len(normal), strings,
                 origin.input, origin.file, raw.position,
             )  # fmt: skip
-    excerpt = _excerpt(read.given)
+    excerpt = excerpt_of(read.given)
     doc_id = read.doc_id
     identity = doc_id if doc_id and doc_id.strip() else f"{origin.file}#{raw.position}"
     digest = text_hash(f"{reason}\0{excerpt}")
@@ -162,7 +161,7 @@ def judge(raw: RawRecord, origin: Origin, rules: Rules) -> Record:
 
 
 def _read(raw: RawRecord, origin: Origin, rules: Rules) -> _Read:
-    doc_id = _string(raw.id)
+    doc_id = string_of(raw.id)
     metadata = dict(raw.metadata or {})
     came, fault = moment(metadata.pop(rules.arrival, None) if rules.arrival else None)
     text, reason, detail = _text(raw.text, raw.fault)
@@ -232,7 +231,7 @@ def _text(text: Any, fault: tuple[str, str] | None) -> tuple[Any, str | None, st
         return text, "null_text", None
     if not isinstance(text, str):
         return text, "text_not_string", f"the text is of type {type(text).__name__}"
-    if not _encodes(text):
+    if not encodes(text):
         return text, "invalid_utf8", "an unpaired surrogate"
     return (text, None, None) if text else (text, "empty_text", None)
 
@@ -255,50 +254,3 @@ def _bands(texts: pa.Array, sign: Signer | None) -> pa.Array:
         return pa.nulls(len(texts), pa.list_(pa.int64()))
     # A reject has no text, and an empty one has no shingles.
     return sign(texts.fill_null("") if texts.null_count else texts)
-
-
-def _string(value: Any) -> str | None:
-    """A key as a string; None where it is null, or bytes that are not UTF-8."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-    text = value if isinstance(value, str) else str(value)
-    return text if _encodes(text) else None
-
-
-def _encodes(text: str) -> bool:
-    """Whether `text` has a UTF-8 form: JSON can spell an unpaired surrogate, which has none."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _strings(metadata: dict[str, Any] | None) -> dict[str, str | None]:
-    return {_utf8(name): _metadata_value(value) for name, value in (metadata or {}).items()}
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _metadata_value(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, dict | list | tuple):
-        return _utf8(json.dumps(value, ensure_ascii=False, default=str))
-    return _utf8(str(value))
-
-
-def _excerpt(text: Any) -> str | None:
-    if text is None:
-        return None
-    shown = text[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
-    return normalise(shown[: 2 * _EXCERPT_CHARS].encode("utf-8", "replace").decode("utf-8"))[:_EXCERPT_CHARS]

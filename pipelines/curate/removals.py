@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.curate.config import ColumnsConfig, CurateConfig
-from pipelines.curate.discover import discover, filesystem, split_files
-from pipelines.curate.readers import FileFault, read_split
+from pipelines.curate.read.discover import discover, filesystem, split_files
+from pipelines.curate.read.readers import FileFault, read_split
 from pipelines.errors import InputError
 from pipelines.lake import Lake
 

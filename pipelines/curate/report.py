@@ -6,7 +6,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.ledger import Changes
+from pipelines.curate.ledger.changes import Changes
 from pipelines.curate.spark_sql import DUPLICATE, KEPT, NEAR, among
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from pipelines.curate.chunk import chunk_document
 from pipelines.curate.config import ChunkConfig, ColumnsConfig
-from pipelines.curate.discover import Split, filesystem
 from pipelines.curate.normalise import text_hash
-from pipelines.curate.readers import FileFault, RawRecord, read_split
+from pipelines.curate.read.discover import Split, filesystem
+from pipelines.curate.read.readers import FileFault, RawRecord, read_split
 from pipelines.curate.records import Origin, Rules, Signer, judge, judge_fault, to_batches
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer

@@ -14,17 +14,17 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.candidates import candidate_pairs
 from pipelines.curate.config import CurateConfig
-from pipelines.curate.inputs import Input, list_inputs, read_inputs
-from pipelines.curate.near import NearJudge
+from pipelines.curate.dedup.candidates import candidate_pairs
+from pipelines.curate.dedup.near import NearJudge
+from pipelines.curate.dedup.shingles import shingle
+from pipelines.curate.dedup.signing import signer
+from pipelines.curate.dedup.verify import verified_edges
 from pipelines.curate.normalise import normalise, text_hash
+from pipelines.curate.read.inputs import Input, list_inputs, read_inputs
 from pipelines.curate.removals import NOTHING_REMOVED
 from pipelines.curate.run import Run
-from pipelines.curate.shingles import shingle
-from pipelines.curate.signing import signer
 from pipelines.curate.spark_sql import cut, place_of
-from pipelines.curate.verify import verified_edges
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from pipelines.curate.config import CurateConfig
+from pipelines.curate.dedup.shingles import shingle
+from pipelines.curate.dedup.signing import signer
 from pipelines.curate.normalise import text_hash
-from pipelines.curate.shingles import shingle
-from pipelines.curate.signing import signer
 
 _WORDS = [f"w{number}" for number in range(400)]
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from pipelines.curate.boilerplate import BoilerplateConfig, SourceLines, line_keys
 from pipelines.curate.config import ColumnsConfig, CurateConfig
-from pipelines.curate.discover import InputFile
-from pipelines.curate.inputs import Input, sources_of
-from pipelines.curate.learn import Learner, read_lines
-from pipelines.curate.line_counts import TEXT_SCHEMA, line_counter, text_lister
-from pipelines.curate.readers import FileFault, RawRecord
+from pipelines.curate.read.discover import InputFile
+from pipelines.curate.read.inputs import Input, sources_of
+from pipelines.curate.read.readers import FileFault, RawRecord
 from pipelines.curate.records import Origin, Rules, judge
+from pipelines.curate.rules.boilerplate import BoilerplateConfig, SourceLines, line_keys
+from pipelines.curate.rules.learn import Learner, read_lines
+from pipelines.curate.rules.line_counts import TEXT_SCHEMA, line_counter, text_lister
 from pipelines.errors import ConfigError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig

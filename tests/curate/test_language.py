@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.config import parse
-from pipelines.curate.language import (
+from pipelines.curate.rules.language import (
     LANGUAGES,
     REASONS,
     UNDETERMINED,
@@ -129,7 +129,7 @@ def test_settings_that_make_no_sense_are_refused(values: dict[str, Any]) -> None
 
 def test_the_detector_is_not_loaded_before_a_text_is_judged() -> None:
     code = (
-        "import sys; from pipelines.curate.language import LanguageConfig as C, language_fault\n"
+        "import sys; from pipelines.curate.rules.language import LanguageConfig as C, language_fault\n"
         "assert language_fault('text', C()) is None\n"
         "assert 'py3langid' not in sys.modules\n"
     )

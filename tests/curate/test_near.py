@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipelines.curate.candidates import candidate_pairs
 from pipelines.curate.config import CurateConfig, NearConfig
-from pipelines.curate.independent import first_independent_set
-from pipelines.curate.minhash import MinHash
-from pipelines.curate.near_driver import node_pairs
-from pipelines.curate.resolve import removed_nodes
-from pipelines.curate.shingles import shingle
+from pipelines.curate.dedup.candidates import candidate_pairs
+from pipelines.curate.dedup.independent import first_independent_set
+from pipelines.curate.dedup.minhash import MinHash
+from pipelines.curate.dedup.near_driver import node_pairs
+from pipelines.curate.dedup.resolve import removed_nodes
+from pipelines.curate.dedup.shingles import shingle
 from tests.curate.oracle import Doc, day, draw_words, families
 from tests.curate.test_incremental import Corpus
 

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import parse
-from pipelines.curate import boilerplate, language
-from pipelines.curate.c4 import sentences
-from pipelines.curate.gopher import repeated_chars
-from pipelines.curate.mend import mended
 from pipelines.curate.normalise import normalise
-from pipelines.curate.quality import REASONS, quality_fault
-from pipelines.curate.quality_config import C4Config, GopherConfig, QualityConfig
-from pipelines.curate.words import View
+from pipelines.curate.rules import boilerplate, language
+from pipelines.curate.rules.c4 import sentences
+from pipelines.curate.rules.gopher import repeated_chars
+from pipelines.curate.rules.mend import mended
+from pipelines.curate.rules.quality import REASONS, quality_fault
+from pipelines.curate.rules.quality_config import C4Config, GopherConfig, QualityConfig
+from pipelines.curate.rules.words import View
 from pipelines.errors import ConfigError
 from tests.sentences import SECOND_ARTICLE, SENTENCES
 

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.discover import InputFile, Split, discover, filesystem, split_files
-from pipelines.curate.readers import FileFault, RawRecord, read_split
+from pipelines.curate.read.discover import InputFile, Split, discover, filesystem, split_files
+from pipelines.curate.read.readers import FileFault, RawRecord, read_split
 from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import LakeConfig
 

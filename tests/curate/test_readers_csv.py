@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate import read_csv
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.discover import discover, filesystem
-from pipelines.curate.readers import FileFault, RawRecord, columns_of
+from pipelines.curate.read import csv_file
+from pipelines.curate.read.discover import discover, filesystem
+from pipelines.curate.read.readers import FileFault, RawRecord, columns_of
 from pipelines.lake import LakeConfig
 from tests.curate.test_readers import read
 
@@ -122,7 +122,7 @@ def test_a_quote_that_is_never_closed_ends_the_file_with_a_fault(tmp_path: Path)
 def test_a_field_beyond_the_limit_ends_the_file_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(read_csv, "_FIELD_CHARS", 1000)
+    monkeypatch.setattr(csv_file, "_FIELD_CHARS", 1000)
     (tmp_path / "a.csv").write_bytes(b'doc_id,text\na,b\nc,"d\n' + b"e,f\n" * 1000 + b'",""\n')
     records, faults = read(tmp_path)
     assert texts_of(records) == ["b"]

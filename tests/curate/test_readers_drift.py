@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.discover import discover, filesystem, split_files
-from pipelines.curate.read_partition import drifts
-from pipelines.curate.readers import FileFault, read_split
+from pipelines.curate.read.discover import discover, filesystem, split_files
+from pipelines.curate.read.partitions import drifts
+from pipelines.curate.read.readers import FileFault, read_split
 from pipelines.lake import LakeConfig
 from tests.curate.test_readers import read
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.discover import discover, filesystem
-from pipelines.curate.read_partition import partition_of
-from pipelines.curate.readers import FileFault, columns_of
+from pipelines.curate.read.discover import discover, filesystem
+from pipelines.curate.read.partitions import partition_of
+from pipelines.curate.read.readers import FileFault, columns_of
 from pipelines.lake import LakeConfig
 from tests.curate.test_readers import read
 

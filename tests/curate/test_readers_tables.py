@@ -17,8 +17,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from infra.local.seaweed import SeaweedServer
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.discover import discover, filesystem, split_files
-from pipelines.curate.readers import FileFault, columns_of
+from pipelines.curate.read.discover import discover, filesystem, split_files
+from pipelines.curate.read.readers import FileFault, columns_of
 from pipelines.errors import InputError
 from pipelines.lake import LakeConfig
 from tests.curate.test_readers import read, read_location

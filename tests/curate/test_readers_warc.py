@@ -14,7 +14,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from pipelines.curate.config import ColumnsConfig
-from pipelines.curate.readers import FileFault
+from pipelines.curate.read.readers import FileFault
 from tests.curate.test_readers import read
 
 URL = "https://example.org/a?b=c&d=é"

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.language import LanguageConfig
-from pipelines.curate.quality_config import GopherConfig, QualityConfig
-from pipelines.curate.readers import RawRecord
+from pipelines.curate.read.readers import RawRecord
 from pipelines.curate.records import RECORD_SCHEMA, Origin, Record, Rules, judge, to_batches
+from pipelines.curate.rules.language import LanguageConfig
+from pipelines.curate.rules.quality_config import GopherConfig, QualityConfig
 from tests.sentences import SENTENCES
 
 CAME = datetime(2026, 1, 31, tzinfo=UTC)

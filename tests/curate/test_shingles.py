@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.curate.config import NearConfig
-from pipelines.curate.independent import first_independent_set
-from pipelines.curate.jaccard import similarities
-from pipelines.curate.minhash import MinHash
+from pipelines.curate.dedup.independent import first_independent_set
+from pipelines.curate.dedup.jaccard import similarities
+from pipelines.curate.dedup.minhash import MinHash
+from pipelines.curate.dedup.shingles import Shingles, shingle
+from pipelines.curate.dedup.signing import signer
 from pipelines.curate.normalise import normalise
-from pipelines.curate.shingles import Shingles, shingle
-from pipelines.curate.signing import signer
 from tests.sentences import SENTENCES
 
 words = st.text("abCD é中文ไ\u0301.,\n'-", max_size=40)

@@ -11,13 +11,13 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyspark.sql import SparkSession
 
 from pipelines.curate.config import ChunkConfig, CurateConfig, NearConfig
-from pipelines.curate.inputs import list_inputs
-from pipelines.curate.quality_config import QualityConfig
-from pipelines.curate.rebuild import rebuild
-from pipelines.curate.rejects import rejects_of, replay_of
+from pipelines.curate.ledger.rebuild import rebuild
+from pipelines.curate.ledger.rejects import rejects_of, replay_of
+from pipelines.curate.ledger.settings import REBUILDING
+from pipelines.curate.read.inputs import list_inputs
 from pipelines.curate.removals import NOTHING_REMOVED
+from pipelines.curate.rules.quality_config import QualityConfig
 from pipelines.curate.run import Run, curate
-from pipelines.curate.settings import REBUILDING
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError, InputError
 from pipelines.lake.branch import branch

@@ -10,7 +10,7 @@ from pyiceberg.exceptions import CommitFailedException
 from sqlalchemy.exc import OperationalError
 
 from infra.local.seaweed import SeaweedServer
-from pipelines.curate.discover import discover
+from pipelines.curate.read.discover import discover
 from pipelines.errors import CatalogError, CommitError, EmbedlakeError, ModelError, StorageError
 from pipelines.lake import CatalogConfig, Lake, LakeConfig, S3Config
 from pipelines.lake.faults import explain, explained

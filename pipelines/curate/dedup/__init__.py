@@ -1,0 +1,1 @@
+"""Near duplicates: shingles, MinHash, buckets, verified pairs, and who of them is kept."""

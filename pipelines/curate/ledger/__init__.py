@@ -1,0 +1,1 @@
+"""The ledger of documents: what a run changes in it, and the tables that follow it."""

@@ -1,0 +1,90 @@
+"""The ledger's rows that a few new records may have to do with, found in one pass over its keys.
+
+Each lookup by Spark would be a scan of its own. These rows answer what most runs ask: which of the records'
+ids are known, which texts are there already, and what is worth comparing with the new texts.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from pipelines.curate.ledger.file_rows import rows_of_files
+from pipelines.curate.spark_ops import Batches
+from pipelines.curate.spark_sql import cut
+from pipelines.lake.added import RemoteTable
+from pipelines.lake.scan import ScanFile
+
+_DDL = {
+    "doc_id": "string",
+    "source": "string",
+    "arrival": "timestamp",
+    "text_hash": "string",
+    "version": "string",
+    "n_chars": "int",
+    "outcome": "string",
+    "kept_doc_id": "string",
+    "kind": "string",
+    "similarity": "double",
+    "bands": "array<bigint>",
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What rows are looked for by; any of the three will do.
+
+    Attributes:
+        ids: doc_id, large_string.
+        hashes: text_hash, large_string.
+        keys: Of MinHash bands, int64.
+    """
+
+    ids: pa.Array
+    hashes: pa.Array
+    keys: pa.Array
+
+    @classmethod
+    def of(cls, records: pa.Table) -> "Probe":
+        """For records with doc_id, text_hash and bands."""
+        ids, hashes = (
+            pc.unique(records.column(name).combine_chunks().cast(pa.large_string()))
+            for name in ("doc_id", "text_hash")
+        )
+        return cls(ids, hashes, pc.unique(records.column("bands").combine_chunks().flatten()))
+
+    def found(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Those of the rows that are looked for."""
+        bands = rows.column("bands")
+        is_found = np.zeros(rows.num_rows, np.bool_)
+        for name, values in (("doc_id", self.ids), ("text_hash", self.hashes)):
+            is_found |= np.asarray(pc.is_in(rows.column(name).cast(pa.large_string()), values))
+        shares = np.asarray(pc.is_in(pc.list_flatten(bands), self.keys))
+        is_found[np.asarray(pc.list_parent_indices(bands))[shares]] = True
+        return rows.filter(pa.array(is_found))
+
+
+def nearby_rows(
+    spark: SparkSession, ledger: RemoteTable, files: list[ScanFile], records: pa.Table
+) -> DataFrame:
+    """The ledger's rows that have an id, a text or a MinHash band in common with the records; held.
+
+    Args:
+        spark: The session.
+        ledger: Whose files they are.
+        files: All of its live files.
+        records: doc_id, text_hash and bands; few.
+
+    Returns:
+        doc_id, source, arrival, text_hash, version, n_chars, outcome, kept_doc_id, kind, similarity, bands.
+    """
+    probe = Probe.of(records)
+
+    def find(batches: Batches) -> Iterator[pa.RecordBatch]:
+        yield from (probe.found(batch) for batch in batches)
+
+    ddl = ", ".join(f"{name} {type_}" for name, type_ in _DDL.items())
+    return cut(rows_of_files(spark, ledger, files, list(_DDL), ddl, find))

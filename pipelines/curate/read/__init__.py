@@ -1,0 +1,1 @@
+"""Inputs: which files and tables there are, and the raw records in them."""

@@ -1,0 +1,1 @@
+"""What a text is refused or mended for: language, quality, boilerplate, broken encodings."""
