@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-_STAGES = ("curate", "near", "scale", "skew", "encode", "embed", "search")
+_STAGES = ("curate", "chunk", "near", "scale", "skew", "encode", "embed", "search")
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")
 
 

@@ -28,7 +28,7 @@ from pipelines.curate.spark_sql import cut, place_of
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
-from pipelines.lake.spark import spark_session
+from pipelines.lake.spark import spark_session, start_workers
 from pipelines.progress import Silent
 from tests.benchmarks.debian import Document, debian_descriptions, linux_docs, write_jsonl
 from tests.benchmarks.measure import fastest
@@ -49,6 +49,7 @@ def main() -> None:
         debian, linux = debian_descriptions(), linux_docs()
         rows.append(_signatures(debian, folder))
         with spark_session(lake, SparkConfig()) as spark:
+            start_workers(spark)
             for what, documents in (("Debian descriptions", debian), ("linux-doc, two versions", linux)):
                 rows += _recall(spark, what, documents)
             rows += _whole(spark, lake, debian, folder)

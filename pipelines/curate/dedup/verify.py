@@ -16,7 +16,7 @@ from pipelines.curate.dedup.shingles import shingle
 EDGE_DDL = "earlier string, later string, similarity double"
 # Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice,
 # not yet measured.
-_GROUP_CHARS = 8 << 20
+_GROUP_CHARS = 4 << 20
 _GROUP_PAIRS = 1 << 21
 
 
