@@ -95,12 +95,20 @@ class Lake:
             _settled(lambda: self.catalog.create_namespace_if_not_exists(self.config.namespace, place))
 
     def ensure_tables(self) -> None:
-        """Creates the namespace and every table that is absent. Safe to run from many jobs at once."""
+        """Creates the namespace and every table that is absent. Safe to run from many jobs at once.
+
+        Raises:
+            CatalogError: A table is there and lacks a column.
+        """
         self.ensure_namespace()
         with explained(self.config):
             for spec in TABLES:
-                if not self.catalog.table_exists(self.identifier(spec.name)):
+                try:
+                    table = self.catalog.load_table(self.identifier(spec.name))
+                except NoSuchTableError:
                     self._create(spec)
+                else:
+                    _check_columns(table, spec)
 
     def _create(self, spec: TableSpec) -> None:
         try:
@@ -187,6 +195,17 @@ class Lake:
         """
         prefix = f"spark.sql.catalog.{self.config.name}"
         return {f"{prefix}.{key}": value for key, value in _oauth2_secrets(self.config).items()}
+
+
+def _check_columns(table: Table, spec: TableSpec) -> None:
+    """Refuses a table that another version of embedlake made, or something else."""
+    there = set(table.schema().column_names)
+    lacking = [field.name for field in spec.schema.fields if field.name not in there]
+    if lacking:
+        raise CatalogError(
+            f"the lake's table '{spec.name}' has no column {', '.join(lacking)}: another version made it",
+            "Use another namespace (--set lake.namespace=NAME) and curate the corpus into it",
+        )
 
 
 def _settled(action: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import InputError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
+from pipelines.lake.spark import spark_session
 from pipelines.progress import Silent
 from tests.curate.oracle import Doc, day, families, outcomes
 
@@ -54,6 +55,10 @@ class Corpus:
             path = self.folder / f"deletes{self.runs}.txt"
             path.write_text("\n".join(removals["deletes"]))
             removals["deletes"] = (str(path),)
+        return self.curate(inputs, **removals)
+
+    def curate(self, inputs: Sequence[str], **removals: Any) -> CurateReport:
+        """Curates folders."""
         return curate(self.lake, inputs, MODEL, self.config, SparkConfig(), Silent(), Removals(**removals))
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
@@ -184,30 +189,13 @@ def test_an_empty_full_input_is_refused_unless_it_is_meant(tmp_path: Path) -> No
     corpus.run(docs)
     (tmp_path / "in2").mkdir()
     with pytest.raises(InputError, match="empty"):
-        curate(
-            corpus.lake,
-            [str(tmp_path / "in2")],
-            MODEL,
-            corpus.config,
-            SparkConfig(),
-            Silent(),
-            Removals(full=True),
-        )
+        corpus.curate([str(tmp_path / "in2")], full=True)
     (tmp_path / "in2/docs.jsonl").write_text('{"doc_id": "x", "text": ""}\n')
     with pytest.raises(InputError, match="--allow-empty"):
-        curate(
-            corpus.lake,
-            [str(tmp_path / "in2")],
-            MODEL,
-            corpus.config,
-            SparkConfig(),
-            Silent(),
-            Removals(full=True),
-        )
+        corpus.curate([str(tmp_path / "in2")], full=True)
     corpus.check(docs)
     (tmp_path / "in2/docs.jsonl").unlink()
-    removals = Removals(full=True, allow_empty=True)
-    curate(corpus.lake, [str(tmp_path / "in2")], MODEL, corpus.config, SparkConfig(), Silent(), removals)
+    corpus.curate([str(tmp_path / "in2")], full=True, allow_empty=True)
     corpus.check(docs[1:])
 
 
@@ -219,15 +207,7 @@ def test_a_full_input_with_an_unreadable_file_deletes_nothing(tmp_path: Path) ->
     (tmp_path / "next/a.jsonl").write_text(json.dumps(docs[0].row()))
     (tmp_path / "next/b.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match="could not be read"):
-        curate(
-            corpus.lake,
-            [str(tmp_path / "next")],
-            MODEL,
-            corpus.config,
-            SparkConfig(),
-            Silent(),
-            Removals(full=True),
-        )
+        corpus.curate([str(tmp_path / "next")], full=True)
     corpus.check(docs)
 
 
@@ -236,3 +216,19 @@ def test_near_dedup_can_be_left_out(tmp_path: Path) -> None:
     docs = list(families(random.Random(9), 60, 0, 10, "a"))
     corpus.run(docs)
     corpus.check(docs)
+
+
+def test_compaction_of_the_ledger_between_runs_changes_nothing(tmp_path: Path) -> None:
+    docs = list(families(random.Random(12), 60, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    corpus.run(docs[:30])
+    corpus.run(docs[20:40], deletes=[docs[0].doc_id])
+    chunks = corpus.lake.table("chunks").current_snapshot()
+    with spark_session(corpus.lake, SparkConfig()) as session:
+        options = "options => map('rewrite-all', 'true')"
+        name = corpus.lake.spark_identifier("documents").replace("`", "")
+        session.sql(f"CALL {corpus.lake.config.name}.system.rewrite_data_files(table => '{name}', {options})")
+    assert corpus.run(docs[20:40]).new == 0
+    assert corpus.lake.table("chunks").current_snapshot() == chunks
+    corpus.run(docs[40:])
+    corpus.check(docs[1:])

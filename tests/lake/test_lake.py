@@ -6,6 +6,9 @@ from threading import Barrier
 import pytest
 from pydantic import ValidationError
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
+from pyiceberg.types import StringType
 
 from pipelines.errors import CatalogError, ModelError
 from pipelines.lake import Lake, LakeConfig, S3Config
@@ -120,9 +123,23 @@ def test_a_table_that_a_rival_creates_in_the_same_moment_is_as_good(
     lake, rival = Lake.open(lake_config), Lake.open(lake_config)
     rival.ensure_tables()
     uuids = {name: rival.table(name).metadata.table_uuid for name in NAMES}
-    monkeypatch.setattr(lake.catalog, "table_exists", lambda identifier: False)
-    lake.ensure_tables()
+
+    def not_yet(identifier: object) -> Table:
+        raise NoSuchTableError(str(identifier))
+
+    with monkeypatch.context() as before:
+        before.setattr(lake.catalog, "load_table", not_yet)
+        lake.ensure_tables()
     assert {name: lake.table(name).metadata.table_uuid for name in NAMES} == uuids
+
+
+def test_a_table_of_another_version_is_refused_with_what_it_lacks(lake_config: LakeConfig) -> None:
+    lake = opened(lake_config)
+    with lake.table("documents").update_schema(allow_incompatible_changes=True) as update:
+        update.delete_column("bands").delete_column("kept_doc_id").add_column("own", StringType())
+    with pytest.raises(CatalogError, match="'documents' has no column kept_doc_id, bands: ") as caught:
+        lake.ensure_tables()
+    assert "namespace" in (caught.value.hint or "")
 
 
 def test_a_lake_without_tables_says_what_to_do(lake_config: LakeConfig) -> None:

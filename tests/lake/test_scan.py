@@ -41,6 +41,17 @@ def test_every_live_file_is_told_with_its_partition_and_rows(lake_config: LakeCo
     assert {file.path for file in scan_files(lake.table("embeddings"))} == {one.path, two.path}
 
 
+def test_an_older_snapshot_has_the_files_that_were_live_then(local_config: LakeConfig) -> None:
+    lake = opened(local_config)
+    one = append(lake, rejects(["a"], "read"))
+    then = lake.table("rejects").current_snapshot()
+    assert then is not None
+    two = append(lake, rejects(["z"], "read"))
+    table = lake.table("rejects")
+    assert scan_files(table, snapshot_id=then.snapshot_id) == [one]
+    assert {file.path for file in scan_files(table)} == {one.path, two.path}
+
+
 def test_files_that_cannot_hold_a_row_of_the_filter_are_left_out(local_config: LakeConfig) -> None:
     lake = opened(local_config)
     read, curate = append(lake, rejects(["a"], "read")), append(lake, rejects(["z"], "curate"))
