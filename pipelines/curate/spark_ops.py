@@ -105,8 +105,9 @@ def chunker(model: ModelConf, config: ChunkConfig) -> Callable[[Batches], Batche
 
         def rows() -> Iterator[dict[str, Any]]:
             for batch in batches:
-                for document in batch.to_pylist():
-                    yield from _chunk_rows(document, tokenizer, config, overhead)
+                for at in range(0, batch.num_rows, _CHUNK_ROWS):  # a file's batch is up to 131,072 rows
+                    for document in batch.slice(at, _CHUNK_ROWS).to_pylist():
+                        yield from _chunk_rows(document, tokenizer, config, overhead)
 
         held: list[dict[str, Any]] = []
         for row in rows():

@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
+from pyspark.sql.types import StructType
 
 # Rows of keys that every task may hold for itself: a choice, not yet measured.
 BROADCAST_ROWS = 50_000
 KEPT, DUPLICATE, REJECTED, DELETED = "kept", "duplicate", "rejected", "deleted"
 EXACT, NEAR = "exact", "near"
+
+
+def empty_frame(spark: SparkSession, ddl: str) -> DataFrame:
+    """A frame of no rows, of which Spark does not know that it has none (see `cut`).
+
+    `createDataFrame` of a Python list would be read by Python workers of another kind than the SQL ones,
+    with a daemon of their own: two seconds and 130 MiB.
+    """
+    schema = StructType.fromDDL(ddl)
+    assert isinstance(schema, StructType)  # noqa: S101 - of several columns; for the checker
+    values = [F.lit(None).cast(field.dataType).alias(field.name) for field in schema]
+    return spark.range(1).where("id < 0").select(*values)
 
 
 def is_accepted() -> Column:

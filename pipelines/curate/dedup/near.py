@@ -12,7 +12,7 @@ from pipelines.curate.dedup.candidates import candidate_pairs, in_buckets
 from pipelines.curate.dedup.near_driver import Judged, Nodes, distinct_nodes, judge_nodes
 from pipelines.curate.dedup.resolve import removed_nodes
 from pipelines.curate.dedup.verify import verified_edges
-from pipelines.curate.spark_sql import KEPT, among, at_most, cut, not_among
+from pipelines.curate.spark_sql import KEPT, among, at_most, cut, empty_frame, not_among
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class NearJudge:
         """
         documents = documents.select("text_hash", "place", "bands")
         if not self.config.enabled:
-            nobody = self.spark.createDataFrame([], "text_hash string, keeper string, similarity double")
-            nothing = self.spark.createDataFrame([], "text_hash string, neighbour string")
+            nobody = empty_frame(self.spark, "text_hash string, keeper string, similarity double")
+            nothing = empty_frame(self.spark, "text_hash string, neighbour string")
             return Verdicts(_verdicts(nodes_of(documents), nobody), nothing)
         few = at_most(documents, self.config.driver_nodes)
         if few is None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
@@ -22,6 +23,7 @@ from pipelines.curate.spark_sql import (
     among,
     at_most,
     cut,
+    empty_frame,
     is_accepted,
     not_among,
     place_of,
@@ -166,4 +168,6 @@ class _Base:
 
 def _ids_frame(spark: SparkSession, ids: Sequence[str]) -> DataFrame:
     """The ids as a column `doc_id`."""
-    return spark.createDataFrame([(one,) for one in ids], "doc_id string")
+    if not ids:
+        return empty_frame(spark, "doc_id string")
+    return spark.createDataFrame(pa.table({"doc_id": pa.array(ids, pa.string())}))

@@ -15,6 +15,7 @@ from pipelines.curate.records import RECORD_DDL, Origin, Rules
 from pipelines.curate.rules.boilerplate import SourceLines
 from pipelines.curate.rules.line_counts import TEXT_DDL, text_lister
 from pipelines.curate.spark_ops import Make, judging, split_reader, table_reader
+from pipelines.curate.spark_sql import empty_frame
 from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import Lake
 
@@ -151,7 +152,7 @@ class _Reading:
     ddl: str
 
     def of(self, inputs: Sequence[Input]) -> DataFrame:
-        rows = self.spark.createDataFrame([], self.ddl)
+        rows = empty_frame(self.spark, self.ddl)
         for one in inputs:
             if one.location.startswith(TABLE_PREFIX):
                 rows = rows.unionByName(self._table(one))

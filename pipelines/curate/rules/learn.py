@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
@@ -124,9 +125,7 @@ def repeated(texts: DataFrame, config: BoilerplateConfig) -> DataFrame | None:
     totals = {row["source"]: row["documents"] for row in often.where("key is null").collect()}
     if not totals:
         return None
-    needed = often.sparkSession.createDataFrame(
-        [(source, documents_needed(count, config)) for source, count in totals.items()],
-        "source string, needed bigint",
-    )
+    least = [documents_needed(count, config) for count in totals.values()]
+    needed = often.sparkSession.createDataFrame(pa.table({"source": list(totals), "needed": least}))
     rows = often.join(F.broadcast(needed), "source")
     return rows.where("key is null or documents >= needed").select(*_COLUMNS)
