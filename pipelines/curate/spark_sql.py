@@ -20,7 +20,7 @@ def empty_frame(spark: SparkSession, ddl: str) -> DataFrame:
     with a daemon of their own: two seconds and 130 MiB.
     """
     schema = StructType.fromDDL(ddl)
-    assert isinstance(schema, StructType)  # noqa: S101 - of several columns; for the checker
+    assert isinstance(schema, StructType)
     values = [F.lit(None).cast(field.dataType).alias(field.name) for field in schema]
     return spark.range(1).where("id < 0").select(*values)
 

@@ -90,8 +90,8 @@ def _recall(spark: SparkSession, what: str, documents: Sequence[Document]) -> li
         zip(zip(truth.first.tolist(), truth.second.tolist(), strict=True), truth.similarity, strict=True)
     )
     got = {
-        (hashes_at[0], hashes_at[1]): similarity
-        for hashes_at, similarity in _places(edges, {one: at for at, one in enumerate(hashes)})
+        (min(row["earlier"], row["later"]), max(row["earlier"], row["later"])): row["similarity"]
+        for row in edges.toArrow().to_pylist()
     }
     wrong = [pair for pair, similarity in got.items() if abs(names.get(pair, 0) - similarity) > 1e-12]
     return [
@@ -112,29 +112,13 @@ def _edges(spark: SparkSession, hashes: Sequence[str], texts: pa.Array) -> DataF
     sign = signer(_CONFIG.near)
     assert sign is not None
     bands = pa.concat_arrays([sign(texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)])
-    table = pa.table({"text_hash": pa.array(hashes), "bands": bands, "text": texts})
-    frame = cut(spark.createDataFrame(table))
-    nodes = frame.selectExpr("text_hash", "struct(text_hash) place", "bands", "true is_open").where(
-        "bands is not null"
-    )
+    columns = {"node": np.arange(len(texts)), "text_hash": pa.array(hashes), "bands": bands, "text": texts}
+    frame = cut(spark.createDataFrame(pa.table(columns)))
+    nodes = frame.selectExpr("node", "text_hash", "struct(text_hash) place", "bands", "true is_open")
+    nodes = nodes.where("bands is not null")
     pairs = cut(candidate_pairs(nodes, _CONFIG.near))
-    return verified_edges(
-        pairs, frame.selectExpr("text_hash", "length(text) n_chars", "text"), _CONFIG.near, 2
-    )
-
-
-def _places(edges: DataFrame, place: dict[str, int]) -> list[tuple[tuple[int, int], float]]:
-    rows = edges.toArrow().to_pylist()
-    return [
-        (
-            (
-                min(place[row["earlier"]], place[row["later"]]),
-                max(place[row["earlier"]], place[row["later"]]),
-            ),
-            row["similarity"],
-        )
-        for row in rows
-    ]
+    lengths = frame.selectExpr("text_hash", "length(text) n_chars", "text")
+    return verified_edges(pairs, nodes, lengths, _CONFIG.near, 2)
 
 
 def _by_similarity(

@@ -19,6 +19,7 @@ from pipelines.curate.dedup.minhash import MinHash
 from pipelines.curate.dedup.near_driver import node_pairs
 from pipelines.curate.dedup.resolve import removed_nodes
 from pipelines.curate.dedup.shingles import shingle
+from pipelines.curate.spark_sql import empty_frame
 from tests.curate.oracle import Doc, day, draw_words, families
 from tests.curate.test_incremental import Corpus
 
@@ -81,13 +82,13 @@ def test_the_executors_make_the_same_pairs(spark: SparkSession) -> None:
     bands = [draw.sample(range(12), draw.randrange(4)) or None for _ in range(120)]
     is_open = [draw.random() < 0.5 for _ in bands]
     rows = [
-        (f"{at:03d}", (at,), keys, opened)
+        (at, (at,), keys, opened)
         for at, (keys, opened) in enumerate(zip(bands, is_open, strict=True))
         if keys
     ]
-    schema = "text_hash string, place struct<at: int>, bands array<bigint>, is_open boolean"
+    schema = "node bigint, place struct<at: int>, bands array<bigint>, is_open boolean"
     frame = spark.createDataFrame(rows, schema)
-    found = [(int(row["earlier"]), int(row["later"])) for row in candidate_pairs(frame, SMALL).collect()]
+    found = [(row["earlier"], row["later"]) for row in candidate_pairs(frame, SMALL).collect()]
     assert len(found) == len(set(found))
     assert set(found) == pairs_by_definition(bands, is_open, SMALL)
 
@@ -100,12 +101,10 @@ def test_rounds_of_joins_keep_whom_the_driver_keeps(spark: SparkSession) -> None
     edges += [(first, second) for first, second in pairs]
     first, second = (np.array(side, np.int64) for side in zip(*edges, strict=True))
     kept = first_independent_set(60, first, second)
-    frame = spark.createDataFrame(
-        [(f"{a:02d}", f"{b:02d}") for a, b in edges], "earlier string, later string"
-    )
-    nobody = spark.createDataFrame([], "text_hash string")
+    frame = spark.createDataFrame(edges, "earlier bigint, later bigint")
+    nobody = empty_frame(spark, "node bigint")
     found = removed_nodes(spark, frame, nobody, driver_edges=0).collect()
-    assert sorted(int(row["text_hash"]) for row in found) == np.flatnonzero(~kept).tolist()
+    assert sorted(row["node"] for row in found) == np.flatnonzero(~kept).tolist()
 
 
 def template(count: int, own: int) -> list[Doc]:

@@ -28,20 +28,20 @@ def candidate_pairs(nodes: DataFrame, config: NearConfig) -> DataFrame:
     """The pairs of nodes to compare, each once.
 
     Args:
-        nodes: text_hash, place (a struct that sorts by priority), bands, is_open. Pairs of nodes that
+        nodes: node (a number), place (a struct that sorts by priority), bands, is_open. Pairs of nodes that
             are both not open were compared when they were.
         config: Bounds of a bucket.
 
     Returns:
-        `earlier` and `later`, text_hash of the node of higher and of lower priority.
+        `earlier` and `later`, the node of higher and that of lower priority.
     """
-    members = nodes.select("text_hash", "is_open", F.explode("bands").alias("key"))
+    members = nodes.select("node", "is_open", F.explode("bands").alias("key"))
     # Most buckets hold one node: they go before anything is sorted by priority.
     size = F.count("*").over(Window.partitionBy("key"))
     shared = members.withColumn("size", size).where("size > 1").drop("size")
-    placed = shared.join(nodes.select("text_hash", "place"), "text_hash")
+    placed = shared.join(nodes.select("node", "place"), "node")
     number = F.row_number().over(Window.partitionBy("key").orderBy("place"))
-    ranked = cut(placed.select("key", "text_hash", "is_open", number.alias("number")))
+    ranked = cut(placed.select("key", "node", "is_open", number.alias("number")))
     first, second = ranked.alias("first"), ranked.alias("second")
     number_of = F.col("second.number")
     whole = _pairs(
@@ -60,7 +60,7 @@ def _pairs(first: DataFrame, second: DataFrame) -> DataFrame:
     same_key = F.col("first.key") == F.col("second.key")
     in_order = F.col("first.number") < F.col("second.number")
     is_open = F.col("first.is_open") | F.col("second.is_open")
-    earlier, later = both("text_hash")
+    earlier, later = both("node")
     return first.join(second, same_key & in_order & is_open).select(
         earlier.alias("earlier"), later.alias("later")
     )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -60,11 +61,14 @@ class NearJudge:
             return Verdicts(_verdicts(nodes_of(documents), nobody), nothing)
         few = at_most(documents, self.config.driver_nodes)
         if few is None:
-            return self._spread(cut(nodes_of(documents)), standing)
+            numbered = nodes_of(documents).withColumn("node", F.monotonically_increasing_id())
+            return self._spread(cut(numbered), standing)
         few = distinct_nodes(few)
         open_nodes = F.broadcast(self.spark.createDataFrame(few))
         judged = self._here(few, open_nodes, standing, is_nearby)
         if judged is None:
+            numbers = pa.array(np.arange(few.num_rows))
+            open_nodes = cut(self.spark.createDataFrame(few.append_column("node", numbers)))
             return self._spread(open_nodes, standing)
         keepers = F.broadcast(self.spark.createDataFrame(judged.keepers))
         return Verdicts(_verdicts(open_nodes, keepers), self.spark.createDataFrame(judged.pulled))
@@ -85,34 +89,39 @@ class NearJudge:
         return judge_nodes(Nodes.of(few, beside), self._texts_of, self.config)
 
     def _spread(self, open_nodes: DataFrame, standing: DataFrame | None) -> Verdicts:
-        """Judges many nodes, spread over the executors."""
+        """Judges many nodes, spread over the executors. They go by numbers, a quarter of a hash's bytes.
+
+        Args:
+            open_nodes: text_hash, place, bands, and `node`, their numbers from 0 on.
+            standing: As `judge` has it.
+        """
         nodes = open_nodes.withColumns({"is_open": F.lit(True), "is_kept": F.lit(False)})
         if standing is not None:
             keys = open_nodes.select(F.explode("bands").alias("key")).distinct()
             others = _signed_others(open_nodes, standing)
             # Looked up by their hashes alone: whole rows, one for each band, would all be shuffled.
             hashes = cut(in_buckets(others.select("text_hash", "bands"), keys).select("text_hash").distinct())
-            beside = cut(standing_nodes(among(others, hashes, "text_hash")))
+            beside = standing_nodes(among(others, hashes, "text_hash"))
+            beside = cut(beside.withColumn("node", -1 - F.monotonically_increasing_id()))
             nodes = nodes.unionByName(beside.withColumn("is_open", F.lit(False)))
         signed = nodes.where(F.col("bands").isNotNull())
         pairs = cut(candidate_pairs(signed, self.config))
         groups = self.spark.sparkContext.defaultParallelism
-        edges = verified_edges(pairs, self.texts, self.config, groups)
+        edges = verified_edges(pairs, nodes, self.texts, self.config, groups)
         for end in ("earlier", "later"):
-            info = nodes.select(
-                *(F.col(name).alias(f"{end}_{name}") for name in ("text_hash", "place", "is_open", "is_kept"))
-            )
-            edges = edges.join(info, F.col(end) == F.col(f"{end}_text_hash")).drop(f"{end}_text_hash")
+            names = ("node", "text_hash", "place", "is_open", "is_kept")
+            info = nodes.select(*(F.col(name).alias(f"{end}_{name}") for name in names))
+            edges = edges.join(info, F.col(end) == F.col(f"{end}_node")).drop(f"{end}_node")
         edges = cut(edges)
         between = edges.where("earlier_is_open and later_is_open")
         by_standing = edges.where("not earlier_is_open and earlier_is_kept and later_is_open")
-        removed = by_standing.selectExpr("later as text_hash").distinct()
+        removed = by_standing.selectExpr("later as node").distinct()
         removed = cut(removed_nodes(self.spark, between, removed))
-        keeping = not_among(between, removed, "earlier", "text_hash").unionByName(by_standing)
+        keeping = not_among(between, removed, "earlier", "node").unionByName(by_standing)
         pulled = edges.where("earlier_is_open and not later_is_open")
-        pulled = pulled.selectExpr("earlier as text_hash", "later as neighbour")
+        pulled = pulled.selectExpr("earlier_text_hash as text_hash", "later_text_hash as neighbour")
         # The first by priority, and not the most alike: what comes later cannot change it.
-        keepers = keeping.groupBy(F.col("later").alias("text_hash")).agg(
+        keepers = keeping.groupBy(F.col("later_text_hash").alias("text_hash")).agg(
             F.min("earlier_place").getField("doc_id").alias("keeper"),
             F.min_by("similarity", "earlier_place").alias("similarity"),
         )

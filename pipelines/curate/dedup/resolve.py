@@ -6,7 +6,6 @@ decided; the rest, where long chains may want thousands of rounds, on the driver
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.curate.dedup.independent import first_independent_set
@@ -19,32 +18,29 @@ DRIVER_EDGES = 1_000_000
 def removed_nodes(
     spark: SparkSession, edges: DataFrame, removed: DataFrame, driver_edges: int = DRIVER_EDGES
 ) -> DataFrame:
-    """text_hash of the nodes that are not in the set.
+    """The nodes (column `node`, a number) that are not in the set.
 
     Args:
         spark: The session.
         edges: `earlier`, `later`; of higher and of lower priority.
-        removed: text_hash of nodes that a node outside of the edges has removed already.
+        removed: Nodes (`node`) that a node outside of the edges has removed already.
         driver_edges: So many edges the driver decides.
     """
     open_edges = cut(_without(edges.select("earlier", "later"), removed))
     while open_edges.count() > driver_edges:
         first = not_among(open_edges, open_edges, "earlier", "later").select("earlier").distinct()
-        beside = cut(among(open_edges, first, "earlier").selectExpr("later as text_hash").distinct())
+        beside = cut(among(open_edges, first, "earlier").selectExpr("later as node").distinct())
         removed = removed.unionByName(beside)
         open_edges = cut(_without(open_edges, beside))
     return removed.unionByName(_on_the_driver(spark, open_edges.toArrow())).distinct()
 
 
 def _without(edges: DataFrame, removed: DataFrame) -> DataFrame:
-    return not_among(not_among(edges, removed, "earlier", "text_hash"), removed, "later", "text_hash")
+    return not_among(not_among(edges, removed, "earlier", "node"), removed, "later", "node")
 
 
 def _on_the_driver(spark: SparkSession, edges: pa.Table) -> DataFrame:
-    ends = pa.concat_arrays([edges.column(name).combine_chunks() for name in ("earlier", "later")])
-    coded = pc.dictionary_encode(ends)
-    codes = np.asarray(coded.indices).astype(np.int64)
-    count = edges.num_rows
-    is_kept = first_independent_set(len(coded.dictionary), codes[:count], codes[count:])
-    hashes = coded.dictionary.filter(pa.array(~is_kept)).cast(pa.string())
-    return spark.createDataFrame(pa.table({"text_hash": hashes}), "text_hash string")
+    first, second = (np.asarray(edges.column(name)).astype(np.int64) for name in ("earlier", "later"))
+    nodes, codes = np.unique(np.concatenate([first, second]), return_inverse=True)
+    is_kept = first_independent_set(len(nodes), codes[: len(first)], codes[len(first) :])
+    return spark.createDataFrame(pa.table({"node": nodes[~is_kept]}), "node bigint")

@@ -13,21 +13,24 @@ from pipelines.curate.config import NearConfig
 from pipelines.curate.dedup.jaccard import similarities
 from pipelines.curate.dedup.shingles import shingle
 
-EDGE_DDL = "earlier string, later string, similarity double"
+EDGE_DDL = "earlier bigint, later bigint, similarity double"
 # Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice,
 # not yet measured.
 _GROUP_CHARS = 4 << 20
 _GROUP_PAIRS = 1 << 21
 
 
-def verified_edges(pairs: DataFrame, texts: DataFrame, config: NearConfig, least_groups: int) -> DataFrame:
+def verified_edges(
+    pairs: DataFrame, nodes: DataFrame, texts: DataFrame, config: NearConfig, least_groups: int
+) -> DataFrame:
     """The pairs whose similarity is at least the threshold.
 
     Pairs are grouped by their later node, so that the leaders of a bucket of many go once to each group
     and not to each pair.
 
     Args:
-        pairs: `earlier`, `later`; read three times.
+        pairs: `earlier`, `later`; nodes, read three times.
+        nodes: node, text_hash.
         texts: text_hash, n_chars, text; a text may stand in several rows.
         config: Shingles and threshold.
         least_groups: So many groups at least, to keep all cores busy.
@@ -35,16 +38,17 @@ def verified_edges(pairs: DataFrame, texts: DataFrame, config: NearConfig, least
     Returns:
         Columns of `EDGE_DDL`.
     """
-    wanted = pairs.select(F.explode(F.array("earlier", "later")).alias("text_hash")).distinct()
-    involved = texts.join(wanted, "text_hash", "left_semi").dropDuplicates(["text_hash"])
+    wanted = pairs.select(F.explode(F.array("earlier", "later")).alias("node")).distinct()
+    wanted = nodes.select("node", "text_hash").join(wanted, "node")
+    involved = texts.join(wanted, "text_hash").dropDuplicates(["node"])
     volume = involved.agg(F.sum("n_chars").alias("chars")).first()
     count = pairs.count()
     if volume is None or not count:
         return pairs.where("false").withColumn("similarity", F.lit(0.0))
     groups = max(least_groups, 2 * (volume["chars"] or 0) // _GROUP_CHARS, count // _GROUP_PAIRS)
     grouped = pairs.withColumn("group", F.pmod(F.hash("later"), F.lit(groups)))
-    needed = grouped.select("group", F.explode(F.array("earlier", "later")).alias("text_hash")).distinct()
-    shipped = involved.join(needed, "text_hash").selectExpr("group AS of_group", "text_hash", "text")
+    needed = grouped.select("group", F.explode(F.array("earlier", "later")).alias("node")).distinct()
+    shipped = involved.join(needed, "node").selectExpr("group AS of_group", "node", "text")
     return (
         grouped.groupBy("group")
         .cogroup(shipped.groupBy("of_group"))
@@ -56,9 +60,9 @@ def verifier(shingle_words: int, threshold: float) -> Callable[[pa.Table, pa.Tab
     """A function of a group's pairs and its texts that gives the pairs of at least the threshold."""
 
     def verify(pairs: pa.Table, texts: pa.Table) -> pa.Table:
-        hashes = texts.column("text_hash").combine_chunks()
-        first = np.asarray(pc.index_in(pairs.column("earlier"), hashes)).astype(np.int64)
-        second = np.asarray(pc.index_in(pairs.column("later"), hashes)).astype(np.int64)
+        nodes = texts.column("node").combine_chunks()
+        first = np.asarray(pc.index_in(pairs.column("earlier"), nodes)).astype(np.int64)
+        second = np.asarray(pc.index_in(pairs.column("later"), nodes)).astype(np.int64)
         similarity = similarities_of(texts.column("text").combine_chunks(), first, second, shingle_words)
         # Equal fractions are equal floats; a threshold like 0.8 and 4/5 are the same number.
         is_edge = similarity >= threshold
