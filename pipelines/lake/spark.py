@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
@@ -22,6 +23,7 @@ from pipelines.lake.jars import jar_paths
 from pipelines.lake.java import find_java_home
 from pipelines.lake.lake import Lake
 
+_LAST_SECONDS = 5.0
 _LOG_CONF = Path(__file__).with_name("log4j2.properties")
 
 
@@ -47,9 +49,13 @@ def spark_session(lake: Lake, config: SparkConfig) -> Iterator[SparkSession]:
         with explained(lake.config):
             try:
                 yield session
-            except Py4JJavaError as error:
-                # Its text lives in the JVM: taken now, while there is one.
-                raise SparkJobError(str(error)) from None
+            except Exception as error:
+                if _is_lost(error):
+                    raise _lost_jvm() from None
+                if isinstance(error, Py4JJavaError):
+                    # Its text lives in the JVM: taken now, while there is one.
+                    raise SparkJobError(str(error)) from None
+                raise
     finally:
         if not running:
             stop(spark)
@@ -82,6 +88,44 @@ def stop(spark: SparkSession) -> None:
             os.killpg(process.pid, signal.SIGKILL) if os.getpgid(
                 process.pid
             ) == process.pid else process.kill()
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether `error` came of a JVM that is no more."""
+    if isinstance(error, Py4JJavaError):
+        try:
+            str(error)
+        except (ConnectionError, Py4JError):
+            pass  # the words were in the JVM
+        else:
+            return False
+    elif not isinstance(error, (Py4JError, ConnectionError)):
+        return False
+    process = getattr(SparkContext._gateway, "proc", None)
+    try:
+        # One that is out of memory takes a moment to end.
+        return process is not None and process.wait(timeout=_LAST_SECONDS) is not None
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def _lost_jvm() -> EnvironmentFault:
+    log = _log_file()
+    last = log.read_bytes()[-1_000_000:].decode("utf-8", "replace") if log.exists() else ""
+    if "OutOfMemoryError" in last:
+        return EnvironmentFault(
+            "Spark's JVM ran out of memory and ended",
+            "Give it more (--set spark.driver_memory=4g) and run the same command again: "
+            f"what was committed is kept; its log is {log}",
+        )
+    return EnvironmentFault(
+        "Spark's JVM has ended, killed from outside perhaps",
+        f"Run the same command again: what was committed is kept; its log is {log}",
+    )
+
+
+def _log_file() -> Path:
+    return Path(tempfile.gettempdir()) / f"embedlake-spark-{os.getpid()}.log"
 
 
 @contextlib.contextmanager
@@ -122,7 +166,7 @@ def _no_process_left_by_a_failure() -> Iterator[None]:
 
 
 def _start(lake: Lake, config: SparkConfig) -> SparkSession:
-    log = Path(tempfile.gettempdir()) / f"embedlake-spark-{os.getpid()}.log"
+    log = _log_file()
     settings = {
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
