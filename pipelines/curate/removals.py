@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipelines.curate.config import ColumnsConfig, CurateConfig
 from pipelines.curate.read.discover import discover, filesystem, split_files
 from pipelines.curate.read.readers import FileFault, read_split
+from pipelines.curate.values import encodes
 from pipelines.errors import InputError
 from pipelines.lake import Lake
 
@@ -30,7 +31,7 @@ NOTHING_REMOVED = Removals()
 
 
 def deleted_ids(locations: Sequence[str], config: CurateConfig, lake: Lake) -> list[str]:
-    """The ids in files of deletes, without repetitions.
+    """The ids in files of deletes, without repetitions and without what no document's id can be.
 
     Raises:
         InputError: A file is missing or cannot be read to its end: half a list of deletes is none.
@@ -38,7 +39,7 @@ def deleted_ids(locations: Sequence[str], config: CurateConfig, lake: Lake) -> l
     ids: dict[str, None] = {}
     for location in locations:
         ids |= dict.fromkeys(_ids(location, config, lake))
-    return list(ids)
+    return [one for one in ids if encodes(one)]
 
 
 def _ids(location: str, config: CurateConfig, lake: Lake) -> Iterator[str]:

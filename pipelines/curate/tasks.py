@@ -28,7 +28,10 @@ def task_progress(spark: SparkSession, step: Step, total: int | None) -> Iterato
     def watch() -> None:
         best = 0
         while not ended.wait(_POLL_SECONDS):
-            best = max(best, int(0.99 * total * _share(spark, group)))
+            try:
+                best = max(best, int(0.99 * total * _share(spark, group)))
+            except Exception:
+                return  # the JVM is gone: the block itself says so
             step.done(best)
 
     watcher = threading.Thread(target=watch, name="embedlake-tasks", daemon=True)

@@ -24,7 +24,8 @@ def sequence_number(table: Table) -> int:
 def files_since(table: Table, sequence: int) -> list[ScanFile]:
     """The live data files with rows that came after the snapshot of `sequence`, as `table` was last read.
 
-    A file that compaction made keeps the number of what it was made of, so it does not count as new.
+    A file that compaction made has the number of the snapshot that compaction began with: it does not count
+    as new for whoever has followed that one.
     """
     snapshot = table.current_snapshot()
     if snapshot is None:

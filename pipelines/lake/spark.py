@@ -23,6 +23,9 @@ from pipelines.lake.jars import jar_paths
 from pipelines.lake.java import find_java_home
 from pipelines.lake.lake import Lake
 
+# What a JVM says that is about to end, and how long it may take to.
+_OUT_OF_MEMORY = "java.lang.OutOfMemoryError"
+_LAST_WORDS = (_OUT_OF_MEMORY, "SparkContext was shut down")
 _LAST_SECONDS = 5.0
 _LOG_CONF = Path(__file__).with_name("log4j2.properties")
 
@@ -93,12 +96,9 @@ def stop(spark: SparkSession) -> None:
 def _is_lost(error: Exception) -> bool:
     """Whether `error` came of a JVM that is no more."""
     if isinstance(error, Py4JJavaError):
-        try:
-            str(error)
-        except (ConnectionError, Py4JError):
-            pass  # the words were in the JVM
-        else:
-            return False
+        with contextlib.suppress(ConnectionError, Py4JError):  # the words were in the JVM
+            if not any(word in str(error) for word in _LAST_WORDS):
+                return False
     elif not isinstance(error, (Py4JError, ConnectionError)):
         return False
     process = getattr(SparkContext._gateway, "proc", None)
@@ -112,7 +112,7 @@ def _is_lost(error: Exception) -> bool:
 def _lost_jvm() -> EnvironmentFault:
     log = _log_file()
     last = log.read_bytes()[-1_000_000:].decode("utf-8", "replace") if log.exists() else ""
-    if "OutOfMemoryError" in last:
+    if _OUT_OF_MEMORY in last:
         return EnvironmentFault(
             "Spark's JVM ran out of memory and ended",
             "Give it more (--set spark.driver_memory=4g) and run the same command again: "
@@ -201,6 +201,8 @@ def _start(lake: Lake, config: SparkConfig) -> SparkSession:
     try:
         with _no_process_left_by_a_failure():
             if SparkContext._gateway is None:
+                # Another process may have had this one's number.
+                log.unlink(missing_ok=True)
                 # The JVM's own warnings go where its log goes, not to the terminal.
                 with log.open("ab") as stream:
                     gateway = launch_gateway(conf, {"stderr": stream})  # type: ignore[no-untyped-call] # pyspark's own

@@ -4,10 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import psutil
 from tokenizers import Tokenizer as RawTokenizer
 
 from pipelines.curate.chunk import chunk_document
@@ -71,10 +72,15 @@ def _encoded(raw: RawTokenizer, texts: Sequence[str]) -> list[int]:
 def _memory() -> dict[str, str]:
     """Peak memory of a process that chunks one long document, above what it held with the text at hand."""
     parts = []
-    for megabytes in _LENGTHS_MB:
-        command = [sys.executable, "-m", "tests.benchmarks.chunk", str(megabytes)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        parts.append((megabytes, *json.loads(done.stdout)))
+    joined = normalise("\n\n".join(one.text for one in debian_descriptions()[:2000]))
+    with tempfile.TemporaryDirectory() as name:
+        file = Path(name, "document.txt")
+        for megabytes in _LENGTHS_MB:
+            count = megabytes * 1_000_000
+            file.write_text((joined * (count // len(joined) + 1))[:count])
+            command = [sys.executable, "-m", "tests.benchmarks.chunk", str(file)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            parts.append((megabytes, *json.loads(done.stdout)))
     return {
         "what": "memory to chunk one document of " + ", ".join(f"{one}" for one in _LENGTHS_MB) + " MB",
         "figure": ", ".join(f"{above:,.0f} MiB" for _, above, _ in parts),
@@ -82,27 +88,27 @@ def _memory() -> dict[str, str]:
     }
 
 
-def long_document(megabytes: int) -> None:
-    """Chunks a document of that many characters; prints the MiB that it took, and the chunks."""
+def long_document(file: Path) -> None:
+    """Chunks the document in the file; prints the MiB that it took, and the chunks."""
     model = load_model_conf("minilm")
     tokenizer = Tokenizer.load(model)
     overhead = tokenizer.overhead(model.prefixes["document"])
-    pieces = [one.text for one in debian_descriptions()[:2000]]
-    joined = normalise("\n\n".join(pieces))
-    text = (joined * (megabytes * 1_000_000 // len(joined) + 1))[: megabytes * 1_000_000]
-    for _ in chunk_document(joined[:100_000], tokenizer, _CONFIG, overhead):
+    text = file.read_text()
+    for _ in chunk_document(text[:50_000], tokenizer, _CONFIG, overhead):
         pass
-    process = psutil.Process()
-    before = most = process.memory_info().rss
-    count = 0
-    for _ in chunk_document(text, tokenizer, _CONFIG, overhead):
-        count += 1
-        most = max(most, process.memory_info().rss)
-    print(json.dumps([(most - before) / 2**20, count]))  # noqa: T201
+    Path("/proc/self/clear_refs").write_text("5")  # from here on the peak is counted anew
+    before = _peak_mib()
+    count = sum(1 for _ in chunk_document(text, tokenizer, _CONFIG, overhead))
+    print(json.dumps([_peak_mib() - before, count]))  # noqa: T201
+
+
+def _peak_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        long_document(int(sys.argv[1]))
+        long_document(Path(sys.argv[1]))
     else:
         main()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pipelines.curate.config import CurateConfig, NearConfig
+from pipelines.curate.dedup import near_driver
 from pipelines.curate.removals import Removals
 from pipelines.curate.report import CurateReport
 from pipelines.curate.run import curate
@@ -218,17 +219,42 @@ def test_near_dedup_can_be_left_out(tmp_path: Path) -> None:
     corpus.check(docs)
 
 
+def compacted(lake: Lake) -> int:
+    """Rewrites all files of the ledger; how many there were."""
+    with spark_session(lake, SparkConfig()) as session:
+        options = "options => map('rewrite-all', 'true')"
+        name = lake.spark_identifier("documents").replace("`", "")
+        call = f"CALL {lake.config.name}.system.rewrite_data_files(table => '{name}', {options})"
+        return int(session.sql(call).collect()[0]["rewritten_data_files_count"])
+
+
 def test_compaction_of_the_ledger_between_runs_changes_nothing(tmp_path: Path) -> None:
     docs = list(families(random.Random(12), 60, 0, 10, "a"))
     corpus = Corpus(tmp_path)
     corpus.run(docs[:30])
     corpus.run(docs[20:40], deletes=[docs[0].doc_id])
     chunks = corpus.lake.table("chunks").current_snapshot()
-    with spark_session(corpus.lake, SparkConfig()) as session:
-        options = "options => map('rewrite-all', 'true')"
-        name = corpus.lake.spark_identifier("documents").replace("`", "")
-        session.sql(f"CALL {corpus.lake.config.name}.system.rewrite_data_files(table => '{name}', {options})")
+    assert compacted(corpus.lake) > 1
     assert corpus.run(docs[20:40]).new == 0
     assert corpus.lake.table("chunks").current_snapshot() == chunks
     corpus.run(docs[40:])
     corpus.check(docs[1:])
+
+
+def test_what_the_driver_finds_too_much_for_itself_the_executors_judge_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_driver, "DRIVER_PAIRS", 0)
+    docs = list(families(random.Random(13), 60, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    corpus.run(docs[20:])
+    corpus.run(docs[:20])  # older ones, that come late
+    corpus.check(docs)
+
+
+def test_a_delete_of_what_no_id_can_be_is_passed_over(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.run([Doc("a", "one", "s", day(0)), Doc("b", "two", "s", day(0))])
+    (tmp_path / "deletes.jsonl").write_text('{"doc_id": "\\ud800"}\n{"doc_id": "a"}\n')
+    report = corpus.curate([], deletes=(str(tmp_path / "deletes.jsonl"),))
+    assert report.deleted == 1

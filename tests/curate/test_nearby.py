@@ -28,6 +28,5 @@ def test_what_is_found_is_what_shares_an_id_a_text_or_a_band(ledger: list[Row], 
     ids, hashes = {row[0] for row in records}, {row[1] for row in records}
     keys = {key for row in records for key in row[2] or ()}
     expected = [row for row in ledger if row[0] in ids or row[1] in hashes or keys.intersection(row[2] or ())]
-    batches = rows.to_batches()
-    found = [one for batch in batches for one in probe.found(batch).to_pylist()]
+    found = probe.found(rows).to_pylist()
     assert [(one["doc_id"], one["text_hash"], one["bands"]) for one in found] == expected

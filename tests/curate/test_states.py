@@ -26,13 +26,16 @@ from pipelines.lake.spark import spark_session
 from pipelines.lake.tables import CURATION_PROPERTY
 from pipelines.progress import Silent
 from tests.curate.oracle import Doc, day, families
-from tests.curate.test_incremental import Corpus
+from tests.curate.test_incremental import Corpus, compacted
 
 pytestmark = pytest.mark.usefixtures("spark")
 MODEL = load_model_conf("minilm")
 
 
-def test_what_a_run_left_that_was_killed_after_the_ledger_the_next_run_finishes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_compacted", [False, True], ids=["as-it-was-left", "compacted-meanwhile"])
+def test_what_a_run_left_that_was_killed_after_the_ledger_the_next_run_finishes(
+    tmp_path: Path, is_compacted: bool
+) -> None:
     docs = list(families(random.Random(1), 40, 0, 10, "a"))
     corpus = Corpus(tmp_path)
     corpus.run(docs[:20])
@@ -44,6 +47,8 @@ def test_what_a_run_left_that_was_killed_after_the_ledger_the_next_run_finishes(
         run.enter(list_inputs([str(path.parent)], corpus.config, corpus.lake), [], NOTHING_REMOVED)
     chunks = {row["doc_id"] for row in corpus.tables()["chunks"]}
     assert chunks <= {doc.doc_id for doc in docs[:20]}
+    if is_compacted:
+        assert compacted(corpus.lake) > 1
     # Something else altogether: a document of its own.
     other = Doc("other", "a document that has nothing to do with the others", "web", day(11))
     corpus.run([other])
@@ -65,6 +70,22 @@ def test_what_another_run_publishes_first_stands_and_a_stale_branch_is_refused(
         rows.writeTo(made.identifier).append()
         assert not made.publish()
     corpus.check(docs)
+    assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
+
+
+def test_what_was_signed_before_a_rebuild_with_other_settings_is_not_entered(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.run([Doc("a", "one text", "s", day(0))])
+    later = tmp_path / "later/docs.jsonl"
+    later.parent.mkdir()
+    later.write_text(json.dumps(Doc("b", "another text", "s", day(1)).row()))
+    before = corpus.tables()
+    corpus.lake.set_property("documents", CURATION_PROPERTY, REBUILDING)
+    with spark_session(corpus.lake, SparkConfig()) as spark:
+        run = Run(spark, corpus.lake, MODEL, corpus.config, Silent(), "early")
+        with pytest.raises(ConfigError, match=REBUILDING):
+            run.enter(list_inputs([str(later.parent)], corpus.config, corpus.lake), [], NOTHING_REMOVED)
+    assert corpus.tables() == before
     assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from pyiceberg.exceptions import NoSuchTableError
 
@@ -73,6 +74,28 @@ def test_killed_at_each_write_and_run_again_the_tables_are_as_if_it_had_not_been
     killed = [killed_when(started(corpus, source), corpus.lake, moment) for source, moment in moments]
     assert sum(killed) >= 4
     killed_when(started(corpus, both), corpus.lake, lambda _: False)
+    corpus.check(docs)
+
+
+def test_a_jvm_that_is_killed_is_two_lines_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    docs = list(families(random.Random(6), 60, 0, 10, "a"))
+    corpus = Corpus(tmp_path)
+    source = written(tmp_path / "docs", docs)
+    process = started(corpus, source)
+    while process.poll() is None:
+        try:
+            if has_branch("documents")(corpus.lake):
+                break
+        except NoSuchTableError:
+            pass
+        time.sleep(0.02)  # between two looks
+    (java,) = [one for one in psutil.Process(process.pid).children() if one.name() == "java"]
+    java.kill()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "error: Spark's JVM has ended" in errors
+    assert "Traceback" not in errors
+    killed_when(started(corpus, source), corpus.lake, lambda _: False)
     corpus.check(docs)
 
 

@@ -45,14 +45,13 @@ class NearJudge:
     config: NearConfig
     texts: DataFrame
 
-    def judge(self, documents: DataFrame, standing: DataFrame | None, is_nearby: bool = False) -> Verdicts:
+    def judge(self, documents: DataFrame, standing: DataFrame | None) -> Verdicts:
         """Judges the documents' texts against each other and against those that stand.
 
         Args:
             documents: text_hash, place, bands; all documents of each text.
             standing: The same with `outcome`, of texts whose verdict is known already; such of `documents`
                 do not count. None where there are none.
-            is_nearby: Whether `standing` holds few but those that share a band with one of the documents.
         """
         documents = documents.select("text_hash", "place", "bands")
         if not self.config.enabled:
@@ -65,7 +64,7 @@ class NearJudge:
             return self._spread(cut(numbered), standing)
         few = distinct_nodes(few)
         open_nodes = F.broadcast(self.spark.createDataFrame(few))
-        judged = self._here(few, open_nodes, standing, is_nearby)
+        judged = self._here(few, open_nodes, standing)
         if judged is None:
             numbers = pa.array(np.arange(few.num_rows))
             open_nodes = cut(self.spark.createDataFrame(few.append_column("node", numbers)))
@@ -73,17 +72,14 @@ class NearJudge:
         keepers = F.broadcast(self.spark.createDataFrame(judged.keepers))
         return Verdicts(_verdicts(open_nodes, keepers), self.spark.createDataFrame(judged.pulled))
 
-    def _here(
-        self, few: pa.Table, open_nodes: DataFrame, standing: DataFrame | None, is_nearby: bool
-    ) -> Judged | None:
+    def _here(self, few: pa.Table, open_nodes: DataFrame, standing: DataFrame | None) -> Judged | None:
         """Judges few nodes in this process; None where those beside them are too many."""
         beside = None
         if standing is not None:
+            keys = pc.unique(few.column("bands").combine_chunks().flatten())
+            wanted = F.broadcast(self.spark.createDataFrame(pa.table({"key": keys})))
             others = _signed_others(open_nodes, standing)
-            if not is_nearby:
-                keys = pc.unique(few.column("bands").combine_chunks().flatten())
-                others = in_buckets(others, F.broadcast(self.spark.createDataFrame(pa.table({"key": keys}))))
-            beside = at_most(standing_nodes(others), self.config.driver_nodes)
+            beside = at_most(standing_nodes(in_buckets(others, wanted)), self.config.driver_nodes)
             if beside is None:
                 return None
         return judge_nodes(Nodes.of(few, beside), self._texts_of, self.config)

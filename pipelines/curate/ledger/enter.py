@@ -13,6 +13,7 @@ from pipelines.curate.dedup.near import NearJudge
 from pipelines.curate.ledger.changes import Changes, write_changes
 from pipelines.curate.ledger.judge import DOCUMENT, Corpus, judge
 from pipelines.curate.ledger.nearby import nearby_rows
+from pipelines.curate.ledger.settings import bind_settings
 from pipelines.curate.ledger.versions import Versions, absent_documents, gone_documents, resolve
 from pipelines.curate.read.inputs import Input
 from pipelines.curate.report import NO_CHANGE, Counts, counts_of
@@ -56,9 +57,15 @@ class Entry:
     total: int
 
     def attempt(self) -> Counts | None:
-        """Changes the ledger and counts the changes; None where another run has changed it first."""
+        """Changes the ledger and counts the changes; None where another run has changed it first.
+
+        Raises:
+            ConfigError: The lake was rebuilt with other settings since the records were signed.
+        """
         run = self.run
         with branch(run.spark, run.lake, "documents", run.run_id) as made:
+            # Only now: a rebuild that comes later will have this branch refused.
+            bind_settings(run.lake, run.config)
             table = run.spark.table(made.identifier)
             base = _Base.of(run.lake, made, table)
             changes = run.told("finding duplicates", self.total, "documents", lambda: self._changes(base))
@@ -94,7 +101,9 @@ class Entry:
         if base.is_empty or self.total > most:
             return None
         few = at_most(records.where("reason is null").select("doc_id", "text_hash", "bands"), most)
-        return None if few is None else nearby_rows(run.spark, base.remote, base.files, few)
+        if few is None:
+            return None
+        return nearby_rows(run.spark, base.remote, base.files if few.num_rows else [], few)
 
     def _texts(self, table: DataFrame, versions: Versions) -> DataFrame:
         """text_hash, n_chars and text of all documents, old and new."""

@@ -100,9 +100,7 @@ def judge(corpus: Corpus, near: NearJudge) -> DataFrame:
         if not also.isEmpty():
             rows, beside = rows.and_of(also, corpus), None
         opened = among(rows.after, open_hashes, "text_hash")
-        verdicts = (
-            near.judge(opened, standing) if beside is None else near.judge(opened, beside, is_nearby=True)
-        )
+        verdicts = near.judge(opened, standing if beside is None else beside)
         also = cut(_also(corpus, rows, verdicts, open_hashes))
         if also.isEmpty():
             break

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
@@ -33,6 +34,9 @@ _DDL = {
 }
 
 
+_PROBE_ROWS = 100_000  # rows that are looked up at once: a lookup prepares its tables anew
+
+
 @dataclass(frozen=True)
 class Probe:
     """What rows are looked for by; any of the three will do.
@@ -40,12 +44,13 @@ class Probe:
     Attributes:
         ids: doc_id, large_string.
         hashes: text_hash, large_string.
-        keys: Of MinHash bands, int64.
+        keys: Of MinHash bands, int64, sorted: 8 bytes each in every worker, where a hash table of them, which
+            pyarrow makes anew for each batch, would be 50.
     """
 
     ids: pa.Array
     hashes: pa.Array
-    keys: pa.Array
+    keys: npt.NDArray[np.int64]
 
     @classmethod
     def of(cls, records: pa.Table) -> "Probe":
@@ -54,15 +59,18 @@ class Probe:
             pc.unique(records.column(name).combine_chunks().cast(pa.large_string()))
             for name in ("doc_id", "text_hash")
         )
-        return cls(ids, hashes, pc.unique(records.column("bands").combine_chunks().flatten()))
+        return cls(ids, hashes, np.unique(np.asarray(records.column("bands").combine_chunks().flatten())))
 
-    def found(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+    def found(self, rows: pa.Table) -> pa.Table:
         """Those of the rows that are looked for."""
-        bands = rows.column("bands")
+        bands = rows.column("bands").combine_chunks()
         is_found = np.zeros(rows.num_rows, np.bool_)
         for name, values in (("doc_id", self.ids), ("text_hash", self.hashes)):
             is_found |= np.asarray(pc.is_in(rows.column(name).cast(pa.large_string()), values))
-        shares = np.asarray(pc.is_in(pc.list_flatten(bands), self.keys))
+        own = np.asarray(pc.list_flatten(bands)).astype(np.int64)
+        places = np.searchsorted(self.keys, own)
+        shares = np.append(self.keys, 0)[places] == own
+        shares &= places < len(self.keys)
         is_found[np.asarray(pc.list_parent_indices(bands))[shares]] = True
         return rows.filter(pa.array(is_found))
 
@@ -84,7 +92,20 @@ def nearby_rows(
     probe = Probe.of(records)
 
     def find(batches: Batches) -> Iterator[pa.RecordBatch]:
-        yield from (probe.found(batch) for batch in batches)
+        for table in _joined(batches):
+            yield from probe.found(table).to_batches()
 
     ddl = ", ".join(f"{name} {type_}" for name, type_ in _DDL.items())
     return cut(rows_of_files(spark, ledger, files, list(_DDL), ddl, find))
+
+
+def _joined(batches: Batches) -> Iterator[pa.Table]:
+    """The batches in tables of at least `_PROBE_ROWS`, but for the last: files may be many and small."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= _PROBE_ROWS:
+            yield pa.Table.from_batches(held)
+            held = []
+    if held:
+        yield pa.Table.from_batches(held)

@@ -1,6 +1,7 @@
 """Judges and cuts all documents of the lake anew, from the ledger alone, after settings changed."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from time import monotonic
 from uuid import uuid4
 
@@ -46,18 +47,15 @@ def rebuild(
     lake.ensure_tables()
     lake.bind_tokenizer(tokenizer.fingerprint)
     lake.set_property("documents", CURATION_PROPERTY, REBUILDING)
-    with progress.step("starting Spark", None, "seconds"):
-        session = spark_session(lake, spark_config)
-        spark = session.__enter__()
-    try:
+    with ExitStack() as stack:
+        with progress.step("starting Spark", None, "seconds"):
+            spark = stack.enter_context(spark_session(lake, spark_config))
         run = Run(spark, lake, model, config, progress, uuid4().hex[:12])
         run.follow("finishing an earlier run: ")
         outcomes = run.told("judging all documents anew", None, "documents", lambda: _judged(run))
         chunks = run.follow()
         record_settings(lake, config)
-        rows = {(row["outcome"], row["kind"]): row["count"] for row in outcomes}
-    finally:
-        session.__exit__(None, None, None)
+    rows = {(row["outcome"], row["kind"]): row["count"] for row in outcomes}
     duplicates = sum(count for (outcome, _), count in rows.items() if outcome == DUPLICATE)
     kept = rows.get((KEPT, None), 0)
     return CurateReport(
