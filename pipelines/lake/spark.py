@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark import SparkConf, SparkContext
+from pyspark import SparkConf, SparkContext, accumulators
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
@@ -91,6 +91,15 @@ def stop(spark: SparkSession) -> None:
             os.killpg(process.pid, signal.SIGKILL) if os.getpgid(
                 process.pid
             ) == process.pid else process.kill()
+
+
+class _UpdateHandler(accumulators.UpdateRequestHandler):
+    """pyspark's receiver of accumulators, which prints a traceback when the JVM at the other end is gone."""
+
+    def handle(self) -> None:
+        """Receives until the JVM hangs up."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            super().handle()
 
 
 def _is_lost(error: Exception) -> bool:
@@ -198,6 +207,7 @@ def _start(lake: Lake, config: SparkConfig) -> SparkSession:
     )  # fmt: skip
     if config.master:
         conf.setMaster(config.master)
+    accumulators.UpdateRequestHandler = _UpdateHandler  # type: ignore[misc] # where pyspark looks it up
     try:
         with _no_process_left_by_a_failure():
             if SparkContext._gateway is None:
