@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
@@ -76,8 +75,7 @@ class NearJudge:
         """Judges few nodes in this process; None where those beside them are too many."""
         beside = None
         if standing is not None:
-            keys = pc.unique(few.column("bands").combine_chunks().flatten())
-            wanted = F.broadcast(self.spark.createDataFrame(pa.table({"key": keys})))
+            wanted = F.broadcast(open_nodes.select(F.explode("bands").alias("key")))
             others = _signed_others(open_nodes, standing)
             beside = at_most(standing_nodes(in_buckets(others, wanted)), self.config.driver_nodes)
             if beside is None:
