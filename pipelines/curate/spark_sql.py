@@ -22,7 +22,7 @@ def empty_frame(spark: SparkSession, ddl: str) -> DataFrame:
     schema = StructType.fromDDL(ddl)
     assert isinstance(schema, StructType)
     values = [F.lit(None).cast(field.dataType).alias(field.name) for field in schema]
-    return spark.range(1).where("id < 0").select(*values)
+    return spark.range(0, 1, 1, 1).where("id < 0").select(*values)
 
 
 def is_accepted() -> Column:

@@ -215,6 +215,7 @@ def test_a_full_input_with_an_unreadable_file_deletes_nothing(tmp_path: Path) ->
 def test_near_dedup_can_be_left_out(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, CurateConfig(near=NearConfig(enabled=False)))
     docs = list(families(random.Random(9), 60, 0, 10, "a"))
+    corpus.run(docs[:40])
     corpus.run(docs)
     corpus.check(docs)
 
@@ -258,3 +259,33 @@ def test_a_delete_of_what_no_id_can_be_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "deletes.jsonl").write_text('{"doc_id": "\\ud800"}\n{"doc_id": "a"}\n')
     report = corpus.curate([], deletes=(str(tmp_path / "deletes.jsonl"),))
     assert report.deleted == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_of_runs_gives_the_tables_of_the_definition(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    near = NearConfig(driver_nodes=draw.choice([250_000, 250_000, 0]))
+    priority = draw.choice([(), ("books", "web")])
+    corpus = Corpus(tmp_path, CurateConfig(near=near, source_priority=priority))
+    waiting = list(families(draw, 120, 0, 10, "a"))
+    draw.shuffle(waiting)  # older ones may come late
+    now: dict[str, Doc] = {}
+    for step in range(4):
+        known = list(now.values())
+        came = [waiting.pop() for _ in range(30)]
+        changed = [
+            replace(one, text=draw.choice(came).text + draw.choice(["", " more"]), arrived_at=day(20 + step))
+            for one in draw.sample(known, min(len(known), draw.choice([0, 5])))
+        ]
+        again = draw.sample(known, min(len(known), draw.choice([0, 10])))
+        gone = [one.doc_id for one in draw.sample(known, min(len(known), draw.choice([0, 6])))]
+        # An older version that is given again changes nothing.
+        corpus.run([*came, *changed, *again], deletes=gone)
+        for one in (*came, *changed):
+            now[one.doc_id] = (
+                one if one.doc_id not in now or now[one.doc_id].text != one.text else now[one.doc_id]
+            )
+        for doc_id in gone:
+            now.pop(doc_id, None)
+        corpus.check(list(now.values()))

@@ -105,7 +105,13 @@ def _joined(batches: Batches) -> Iterator[pa.Table]:
     for batch in batches:
         held.append(batch)
         if sum(one.num_rows for one in held) >= _PROBE_ROWS:
-            yield pa.Table.from_batches(held)
+            yield _table(held)
             held = []
     if held:
-        yield pa.Table.from_batches(held)
+        yield _table(held)
+
+
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
+    # pyiceberg gives string or large_string, as a file has it.
+    tables = [pa.Table.from_batches([batch]) for batch in batches]
+    return pa.concat_tables(tables, promote_options="permissive")
