@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from pipelines.progress import Step
@@ -30,7 +31,7 @@ def task_progress(spark: SparkSession, step: Step, total: int | None) -> Iterato
         while not ended.wait(_POLL_SECONDS):
             try:
                 best = max(best, int(0.99 * total * _share(spark, group)))
-            except Exception:
+            except (Py4JError, OSError):
                 return  # the JVM is gone: the block itself says so
             step.done(best)
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyspark.sql import DataFrame
 
 from pipelines.curate.config import CurateConfig, NearConfig
 from pipelines.curate.dedup import near_driver
+from pipelines.curate.dedup.near import NearJudge, Verdicts
 from pipelines.curate.removals import Removals
 from pipelines.curate.report import CurateReport
 from pipelines.curate.run import curate
@@ -246,11 +248,19 @@ def test_what_the_driver_finds_too_much_for_itself_the_executors_judge_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(near_driver, "DRIVER_PAIRS", 0)
+    spread, spreads = NearJudge._spread, []
+
+    def counted(judge: NearJudge, nodes: DataFrame, standing: DataFrame | None) -> Verdicts:
+        spreads.append(standing is not None)
+        return spread(judge, nodes, standing)
+
+    monkeypatch.setattr(NearJudge, "_spread", counted)
     docs = list(families(random.Random(13), 60, 0, 10, "a"))
     corpus = Corpus(tmp_path)
     corpus.run(docs[20:])
     corpus.run(docs[:20])  # older ones, that come late
     corpus.check(docs)
+    assert {False, True} == set(spreads)
 
 
 def test_a_delete_of_what_no_id_can_be_is_passed_over(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from pipelines.curate.config import ChunkConfig, CurateConfig, NearConfig
 from pipelines.curate.ledger.rebuild import rebuild
 from pipelines.curate.ledger.rejects import rejects_of, replay_of
-from pipelines.curate.ledger.settings import REBUILDING
+from pipelines.curate.ledger.settings import REBUILDING, bind_settings, check_settings
 from pipelines.curate.read.inputs import list_inputs
 from pipelines.curate.removals import NOTHING_REMOVED
 from pipelines.curate.rules.quality_config import QualityConfig
@@ -80,6 +80,10 @@ def test_what_was_signed_before_a_rebuild_with_other_settings_is_not_entered(tmp
     later.parent.mkdir()
     later.write_text(json.dumps(Doc("b", "another text", "s", day(1)).row()))
     before = corpus.tables()
+    other = CurateConfig(chunk=ChunkConfig(max_tokens=64))
+    with pytest.raises(ConfigError, match=r"chunks.*max_tokens: 256 then, 64 now"):
+        check_settings(corpus.lake, other)
+    check_settings(corpus.lake, corpus.config)
     corpus.lake.set_property("documents", CURATION_PROPERTY, REBUILDING)
     with spark_session(corpus.lake, SparkConfig()) as spark:
         run = Run(spark, corpus.lake, MODEL, corpus.config, Silent(), "early")
@@ -87,6 +91,18 @@ def test_what_was_signed_before_a_rebuild_with_other_settings_is_not_entered(tmp
             run.enter(list_inputs([str(later.parent)], corpus.config, corpus.lake), [], NOTHING_REMOVED)
     assert corpus.tables() == before
     assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
+
+
+def test_a_check_of_settings_sets_none_in_an_empty_lake(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.lake.ensure_tables()
+    bind_settings(corpus.lake, corpus.config)
+    other = CurateConfig(near=NearConfig(threshold=0.5))
+    with pytest.raises(ConfigError, match=r"threshold: 0\.8 then, 0\.5 now"):
+        check_settings(corpus.lake, other)
+    check_settings(corpus.lake, corpus.config)
+    bind_settings(corpus.lake, other)  # nothing was made with the first ones yet
+    check_settings(corpus.lake, other)
 
 
 def test_other_settings_are_refused_with_what_differs_until_the_lake_is_rebuilt(tmp_path: Path) -> None:

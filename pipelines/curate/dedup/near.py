@@ -86,7 +86,7 @@ class NearJudge:
         """Judges many nodes, spread over the executors. They go by numbers, a quarter of a hash's bytes.
 
         Args:
-            open_nodes: text_hash, place, bands, and `node`, their numbers from 0 on.
+            open_nodes: text_hash, place, bands, and `node`, different numbers that are not negative.
             standing: As `judge` has it.
         """
         nodes = open_nodes.withColumns({"is_open": F.lit(True), "is_kept": F.lit(False)})

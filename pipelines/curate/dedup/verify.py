@@ -14,8 +14,8 @@ from pipelines.curate.dedup.jaccard import similarities
 from pipelines.curate.dedup.shingles import shingle
 
 EDGE_DDL = "earlier bigint, later bigint, similarity double"
-# Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice,
-# not yet measured.
+# Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice;
+# 8 MiB of text gave the same peak at a million documents, which is that of chunking.
 _GROUP_CHARS = 4 << 20
 _GROUP_PAIRS = 1 << 21
 

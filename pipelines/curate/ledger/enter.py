@@ -13,7 +13,7 @@ from pipelines.curate.dedup.near import NearJudge
 from pipelines.curate.ledger.changes import Changes, write_changes
 from pipelines.curate.ledger.judge import DOCUMENT, Corpus, judge
 from pipelines.curate.ledger.nearby import nearby_rows
-from pipelines.curate.ledger.settings import bind_settings
+from pipelines.curate.ledger.settings import check_settings
 from pipelines.curate.ledger.versions import Versions, absent_documents, gone_documents, resolve
 from pipelines.curate.read.inputs import Input
 from pipelines.curate.report import NO_CHANGE, Counts, counts_of
@@ -60,12 +60,12 @@ class Entry:
         """Changes the ledger and counts the changes; None where another run has changed it first.
 
         Raises:
-            ConfigError: The lake was rebuilt with other settings since the records were signed.
+            ConfigError: The lake has other settings now than those that the records were signed with.
         """
         run = self.run
         with branch(run.spark, run.lake, "documents", run.run_id) as made:
             # Only now: a rebuild that comes later will have this branch refused.
-            bind_settings(run.lake, run.config)
+            check_settings(run.lake, run.config)
             table = run.spark.table(made.identifier)
             base = _Base.of(run.lake, made, table)
             changes = run.told("finding duplicates", self.total, "documents", lambda: self._changes(base))

@@ -44,8 +44,8 @@ class Probe:
     Attributes:
         ids: doc_id, large_string.
         hashes: text_hash, large_string.
-        keys: Of MinHash bands, int64, sorted: 8 bytes each in every worker, where a hash table of them, which
-            pyarrow makes anew for each batch, would be 50.
+        keys: Of MinHash bands, int64, sorted: looked up as they are, where pyarrow would make a hash table of
+            them for each batch.
     """
 
     ids: pa.Array
@@ -102,11 +102,13 @@ def nearby_rows(
 def _joined(batches: Batches) -> Iterator[pa.Table]:
     """The batches in tables of at least `_PROBE_ROWS`, but for the last: files may be many and small."""
     held: list[pa.RecordBatch] = []
+    rows = 0
     for batch in batches:
         held.append(batch)
-        if sum(one.num_rows for one in held) >= _PROBE_ROWS:
+        rows += batch.num_rows
+        if rows >= _PROBE_ROWS:
             yield _table(held)
-            held = []
+            held, rows = [], 0
     if held:
         yield _table(held)
 

@@ -37,17 +37,36 @@ def bind_settings(lake: Lake, config: CurateConfig) -> None:
     Raises:
         ConfigError: The signatures or the chunks were made with others.
     """
-    for table, key, value, what in (
-        ("documents", CURATION_PROPERTY, curation_settings(config), "signatures and duplicates"),
-        ("chunks", CHUNKING_PROPERTY, chunking_settings(config), "chunks"),
-    ):
+    for table, key, value, what in _bound(config):
         recorded = lake.bound(table, key, value)
         if recorded != value and lake.table("documents").current_snapshot() is None:
             recorded = lake.set_property(table, key, value)  # nothing was made with them yet
-        if recorded != value:
-            raise ConfigError(
-                f"the lake's {what} were made with other settings ({_differing(recorded, value)})", _HINT
-            )
+        _check(recorded, value, what)
+
+
+def check_settings(lake: Lake, config: CurateConfig) -> None:
+    """Checks that the lake still has the settings that were bound; sets none.
+
+    Raises:
+        ConfigError: Another run has bound others meanwhile, or a rebuild has begun.
+    """
+    for table, key, value, what in _bound(config):
+        _check(lake.table(table).properties.get(key, value), value, what)
+
+
+def _bound(config: CurateConfig) -> tuple[tuple[str, str, str, str], ...]:
+    """Of each kind of settings: the table and property that hold it, its value, what is made with it."""
+    return (
+        ("documents", CURATION_PROPERTY, curation_settings(config), "signatures and duplicates"),
+        ("chunks", CHUNKING_PROPERTY, chunking_settings(config), "chunks"),
+    )
+
+
+def _check(recorded: str, value: str, what: str) -> None:
+    if recorded != value:
+        raise ConfigError(
+            f"the lake's {what} were made with other settings ({_differing(recorded, value)})", _HINT
+        )
 
 
 def record_settings(lake: Lake, config: CurateConfig) -> None:
