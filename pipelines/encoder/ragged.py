@@ -1,5 +1,5 @@
 """Rows of token ids of varying length, joined into one array: no Python object a row."""
-# ruff: noqa: N803  (array names carry their shape: values_T)
+# ruff: noqa: N803, N806, N815  (array names carry their shape: values_T)
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
