@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.settings import Settings
-from pipelines.embed.session import RaySession
+from pipelines.embed.engine.session import RaySession
 from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake
 from pipelines.lake.jars import jar_paths
@@ -157,9 +157,11 @@ def _store(settings: Settings) -> Check:
 
 def _ray(settings: Settings) -> Check:
     with RaySession(settings.ray) as session:
-        has = session.resources()
+        nodes = session.nodes()
     where = settings.ray.address or "started and ended a local one"
-    return Check("ray", "ok", f"{where}: {has.cpus:.0f} CPUs, {has.gpus:.0f} GPUs")
+    return Check(
+        "ray", "ok", f"{where}: {sum(n.cpus for n in nodes):.0f} CPUs, {sum(n.gpus for n in nodes):.0f} GPUs"
+    )
 
 
 def _accelerator() -> Check:

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from infra.local.seaweed import SeaweedServer
 from pipelines.embed.config import RayConfig
-from pipelines.embed.session import RaySession
+from pipelines.embed.engine.session import RaySession
 from pipelines.lake import CatalogConfig, Lake, LakeConfig, S3Config
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session

@@ -13,18 +13,24 @@ class EmbedConfig(Config):
 
     Attributes:
         device: What the encoders run on; `auto` is `cuda` where Ray has GPUs, else `cpu`.
-        actors: Encoders at work, each with a copy of the model; None is one per GPU, or without GPUs one per
-            core, up to eight on a machine.
+        actors: Most encoders at work, each with a copy of the model, and how many a cluster that can grow is
+            asked for; None is one per GPU, or without GPUs one per core, up to eight on a machine, on every
+            node that there is or that comes.
         gpus_per_actor: Share of a GPU that an encoder takes; below 1, several share one.
         threads: CPU threads of an encoder's forward pass; None is the machine's cores shared by its actors.
         batch_tokens: Most tokens of one forward pass, padding included.
+        unit_tokens: About how many tokens are read, encoded and written together; None is a million on GPUs
+            and 65,536 on CPUs, less where each encoder would get fewer than four units. Units in flight are
+            what a kill loses.
+        unit_rows: Most rows of a unit: with 768 dimensions 16,384 are 48 MiB.
         commit_seconds: A finished unit waits at most so long for its commit.
         commit_units: So many finished units are committed at once; None leaves it to `commit_seconds`.
-        units_ahead: Units that wait at each encoder while it works on one. More hide slow storage, and cost
-            object store memory: a unit of 10,000 chunks of 200 tokens is 8 MB before and, at 768 dimensions,
-            31 MB after its encoder.
+        units_ahead: Units that wait at each encoder while it works on one and another is written. More hide
+            slow storage, and cost object store memory.
         label_selector: Labels of the Ray nodes that may run encoders, such as
             `{"ray.io/accelerator-type": "H100"}`; None is any node.
+        node_wait_seconds: The run ends if for so long no node has what an encoder needs.
+        patience_seconds: So long the object store and the catalogue may be unreachable before the run ends.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -32,10 +38,14 @@ class EmbedConfig(Config):
     gpus_per_actor: float = Field(default=1.0, gt=0)
     threads: int | None = Field(default=None, ge=1)
     batch_tokens: int = Field(default=4096, ge=1)
+    unit_tokens: int | None = Field(default=None, ge=1)
+    unit_rows: int = Field(default=16_384, ge=1)
     commit_seconds: float = Field(default=60.0, gt=0)
     commit_units: int | None = Field(default=None, ge=1)
     units_ahead: int = Field(default=1, ge=0)
     label_selector: dict[str, str] | None = None
+    node_wait_seconds: float = Field(default=45.0, gt=0)
+    patience_seconds: float = Field(default=300.0, gt=0)
 
 
 class RayConfig(Config):

@@ -1,7 +1,6 @@
 """The embed stage as one call."""
 
 import itertools
-import math
 import signal
 import threading
 import time
@@ -14,14 +13,17 @@ from typing import Literal
 
 from pyiceberg.table import Table
 
-from pipelines.embed.commit_loop import CommitLoop
-from pipelines.embed.committer import Committed, Committer
+from pipelines.embed.commit.committer import Committed, Committer
+from pipelines.embed.commit.loop import CommitLoop
+from pipelines.embed.commit.sweep import sweep
 from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.plan import Plan
-from pipelines.embed.session import RaySession
-from pipelines.embed.shape import Shape, shape
-from pipelines.embed.survey import embedded_files, survey
-from pipelines.embed.work import Job
+from pipelines.embed.engine.loop import Engine
+from pipelines.embed.engine.nodes import place
+from pipelines.embed.engine.session import RaySession
+from pipelines.embed.metrics import Metrics
+from pipelines.embed.plan.survey import Plan, Wanted, survey
+from pipelines.embed.work.encode import load_encoder
+from pipelines.embed.work.wire import EncoderFactory, Job
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.fingerprint import ModelIdentity, describe_model, resolve_precision
 from pipelines.encoder.tokenizer import Tokenizer
@@ -32,6 +34,12 @@ from pipelines.lake.lake import check_tokenizer
 from pipelines.lake.models import record_model
 from pipelines.lake.tables import TOKENIZER_PROPERTY
 from pipelines.progress import Progress
+
+# Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
+_UNIT_TOKENS = {"cuda": 1_000_000, "cpu": 65_536}
+_LEAST_UNIT_TOKENS = 4096
+_UNITS_EACH = 4
+_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -44,14 +52,20 @@ class EmbedReport:
         rows: Embeddings committed.
         rejects: Chunks newly rejected.
         settled_rows: Chunks that had an embedding or a reject before.
-        needless_rows: Embeddings that another job had committed first, so ours were left out.
-        units: Units worked on.
+        needless_rows: Embeddings that another job had committed first, or whose chunks went meanwhile, so ours
+            were left out.
+        copied_rows: Rows that got the vector of an equal text instead of one of their own.
+        swept_rows: Embeddings and rejects taken out because their chunks are gone.
+        units: Units worked on, or parts of them.
         commits: Snapshots of `embeddings`.
+        retries: Units tried again.
         tokens: What the model read, specials and prefixes included.
+        padding: Of what it read with padding, the padding's share.
         seconds: The run's whole time.
         encoding_seconds: Of it, from when the first encoder, its model loaded, took up a unit to the end of
             the last commit: what a longer run needs more of.
         tokens_per_second: Of the encoding seconds; 0 where nothing was to do.
+        busy: Share of the encoding seconds that the encoders were at work.
     """
 
     model: str
@@ -60,22 +74,33 @@ class EmbedReport:
     rejects: int
     settled_rows: int
     needless_rows: int
+    copied_rows: int
+    swept_rows: int
     units: int
     commits: int
+    retries: int
     tokens: int
+    padding: float
     seconds: float
     encoding_seconds: float
     tokens_per_second: float
+    busy: float
 
 
 def embed(
-    lake: Lake, conf: ModelConf, config: EmbedConfig, ray_config: RayConfig, progress: Progress
+    lake: Lake,
+    conf: ModelConf,
+    config: EmbedConfig,
+    ray_config: RayConfig,
+    progress: Progress,
+    wanted: Wanted | None = None,
+    factory: EncoderFactory = load_encoder,
 ) -> EmbedReport:
     """Gives each chunk of the lake its embedding by a model, or a reject, unless it has one.
 
-    May be killed at any time, run again, run twice at once, and the tables be compacted meanwhile: in the end
-    each (chunk, model) has one row. Ctrl-C and SIGTERM commit what is finished, and end Ray, before they are
-    passed on.
+    May be killed at any time, run again, run twice at once, and the tables be compacted and curated
+    meanwhile: in the end each (chunk, model) has one row. Ctrl-C and SIGTERM commit what is finished, and end
+    Ray, before they are passed on.
 
     Args:
         lake: With the chunks.
@@ -83,6 +108,8 @@ def embed(
         config: How to embed.
         ray_config: On what. A Ray that this process is connected to is used as it is and left running.
         progress: Told the key decisions, and of rows as they are written.
+        wanted: Which chunks; all where None.
+        factory: Makes the model in each encoder's process.
 
     Raises:
         CatalogError: There are no chunks yet, or the catalogue does not answer.
@@ -93,41 +120,59 @@ def embed(
         EnvironmentFault: Ray cannot be had, or has not what is asked of it.
     """
     began = time.monotonic()
+    wanted = wanted or Wanted()
     chunks = lake.table("chunks")
+    total, metrics, swept = Committed(), Metrics(), 0
     with RaySession(ray_config) as session, _termination_raises():
-        model = _identity(conf, config, session)
+        device = _device(config, session) if conf.precision == "auto" or config.device == "cuda" else None
+        model = describe_model(conf, resolve_precision(conf, device or "cpu"))
         check_chunks(chunks, conf, model)
         lake.ensure_tables()
-        live = embedded_files(lake.table("embeddings"))
-        plan = survey(lake, model.key, progress, live)
-        if not plan.pending:
-            progress.say(
-                f"nothing to embed: {plan.settled_rows:,} chunks are done by {model.key}, none is left"
-            )
-            return _report(model, plan, Committed(), 0, 0, time.monotonic() - began, 0.0)
+        plan = survey(lake, model.key, progress, wanted)
+        settled = plan.settled_rows
+        swept += sweep(lake, plan) if plan.stale else 0
+        if not plan.pending_rows:
+            progress.say(f"nothing to embed: {settled:,} chunks are done by {model.key}, none is left")
+            return _report(model, settled, swept, total, metrics, time.monotonic() - began, 0.0)
         with explained(lake.config):
             record_model(lake.table("embeddings"), model.key, asdict(model))
         with progress.step("starting Ray", None, "seconds"):
             session.start()
-        pool = shape(config, "cuda" if _device(config, session) == "cuda" else "cpu", session.resources())
-        progress.say(_decisions(model, plan, pool))
+        device = device or _device(config, session)
         run_id = uuid.uuid4().hex
-        committer = Committer(lake, plan, live, run_id)
-        job = Job(lake.config, conf, model, run_id, config.batch_tokens)
-        units, tokens, encoding_began = _embed_units(job, plan, pool, config, committer, progress)
-        encoding_seconds = time.time() - encoding_began
+        job = Job(lake.config, conf, model, run_id, config.batch_tokens, wanted.where)
+        for _ in range(_ROUNDS):
+            engine = Engine(job, factory, config, device, progress, metrics)
+            committer = Committer(lake, plan, run_id, total)
+            _embed_units(engine, plan, wanted.limit, session, committer)
+            if engine.gone and not committer.chunks_changed():
+                raise engine.gone
+            if not engine.gone and committer.only_grew():
+                break
+            # Chunks were compacted or taken away meanwhile: what was dropped has new files, and rows that
+            # were committed as their chunks went have none.
+            plan = survey(lake, model.key, progress, wanted)
+            swept += sweep(lake, plan) if plan.stale else 0
+            if not engine.gone or not plan.pending_rows:
+                break
+        encoding = time.time() - (metrics.encoding_from or time.time())
     seconds = time.monotonic() - began
-    return _report(model, plan, committer.total, units, tokens, seconds, min(seconds, encoding_seconds))
+    return _report(model, settled, swept, total, metrics, seconds, min(seconds, encoding))
 
 
 def check_chunks(chunks: Table, conf: ModelConf, model: ModelIdentity) -> None:
     """Refuses chunks whose token ids another tokenizer has made, where the ids are what the model would read.
 
     Raises:
-        ModelError: The tokenizers differ, or the table does not say which its was.
+        ModelError: The tokenizers differ, the table does not say which its was, or it has no token ids.
     """
     if not Tokenizer.load(conf).composable:
         return  # the text is tokenised again
+    if "input_ids" not in chunks.schema().column_names:
+        raise ModelError(
+            "the table of chunks has no column 'input_ids'",
+            "It was not made by embedlake curate: curate the corpus into another namespace",
+        )
     recorded = chunks.properties.get(TOKENIZER_PROPERTY)
     if recorded is None:
         raise ModelError(
@@ -137,24 +182,51 @@ def check_chunks(chunks: Table, conf: ModelConf, model: ModelIdentity) -> None:
 
 
 def _embed_units(
-    job: Job, plan: Plan, pool: Shape, config: EmbedConfig, committer: Committer, progress: Progress
-) -> tuple[int, int, float]:
-    """How many units and tokens were done, and since when (Unix time)."""
-    from pipelines.embed.pipeline import finished_units
-
-    rows = units = tokens = 0
-    began = math.inf
-    finished = finished_units(job, plan.pending, pool, config)
+    engine: Engine, plan: Plan, limit: int | None, session: RaySession, committer: Committer
+) -> None:
+    config, progress = engine.config, engine.progress
+    pending = plan.pending_rows if limit is None else min(limit, plan.pending_rows)
+    encoders = place(session.nodes(), config, engine.device)
+    tokens = _unit_tokens(plan, config, engine.device, max(1, encoders.actors))
+    units = plan.units(tokens, _unit_rows(config, engine, session, max(1, encoders.actors)), limit)
+    seats = {seat.threads for seat in encoders.encoders.values()}
+    what = (
+        f"{config.gpus_per_actor:g} GPU each"
+        if engine.device == "cuda"
+        else (f"{min((seat or 1 for seat in seats), default=1)} CPU thread{'s' * (seats != {1})} each")
+    )
+    progress.say(
+        f"embedding {pending:,} chunks in units of about {tokens:,} tokens with {plan.model} "
+        f"({engine.job.model.precision}): {encoders.actors} encoder{'s' * (encoders.actors != 1)}, {what}; "
+        f"{plan.settled_rows:,} chunks are done already"
+    )
+    rows = 0
+    finished = engine.run(units)
     with CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop:
-        with progress.step("loading the model, first unit", None, "units"):
-            first = next(finished)
-        with progress.step("embedding", plan.pending_rows, "rows") as step:
-            for unit in itertools.chain([first], finished):
-                loop.add(unit)
-                rows, units, tokens = rows + unit.rows, units + 1, tokens + unit.tokens
-                began = min(began, unit.encoded_from)
-                step.done(rows)
-    return units, tokens, began
+        try:
+            with progress.step("loading the model, first unit", None, "units"):
+                first = next(finished, None)
+            with progress.step("embedding", pending, "rows") as step:
+                for unit in itertools.chain([first] if first else [], finished):
+                    loop.add(unit)
+                    rows += unit.rows
+                    step.done(rows)
+        finally:
+            finished.close()
+
+
+def _unit_tokens(plan: Plan, config: EmbedConfig, device: str, encoders: int) -> int:
+    if config.unit_tokens is not None:
+        return config.unit_tokens
+    fair = plan.pending_tokens // (encoders * _UNITS_EACH)
+    return max(_LEAST_UNIT_TOKENS, min(_UNIT_TOKENS[device], fair))
+
+
+def _unit_rows(config: EmbedConfig, engine: Engine, session: RaySession, encoders: int) -> int:
+    """Most rows of a unit, so that what is in flight fills half of the smallest object store at most."""
+    each = (engine.job.model.dimension + 512) * 4  # a vector, and token ids and keys of a usual chunk
+    room = session.object_store_bytes() / 2 / (encoders * (2 + config.units_ahead)) / each
+    return max(64, min(config.unit_rows, int(room)))
 
 
 def _device(config: EmbedConfig, session: RaySession) -> Literal["cpu", "cuda"]:
@@ -163,47 +235,34 @@ def _device(config: EmbedConfig, session: RaySession) -> Literal["cpu", "cuda"]:
     return "cuda" if session.has_gpu() else "cpu"
 
 
-def _identity(conf: ModelConf, config: EmbedConfig, session: RaySession) -> ModelIdentity:
-    # Where the precision is fixed, the key is known without asking for a device, so without Ray.
-    device = "cpu" if conf.precision != "auto" else _device(config, session)
-    return describe_model(conf, resolve_precision(conf, device))
-
-
-def _decisions(model: ModelIdentity, plan: Plan, pool: Shape) -> str:
-    who = f"{pool.actors} encoder{'s' if pool.actors > 1 else ''}"
-    what = (
-        f"{pool.gpus:g} GPU each"
-        if pool.gpus
-        else f"{pool.threads} CPU thread{'s' * (pool.threads != 1)} each"
-    )
-    return (
-        f"embedding {plan.pending_rows:,} chunks in {len(plan.pending):,} units with {model.key} "
-        f"({model.precision}): {who}, {what}; {plan.settled_rows:,} chunks are done already"
-    )
-
-
 def _report(
     model: ModelIdentity,
-    plan: Plan,
+    settled: int,
+    swept: int,
     total: Committed,
-    units: int,
-    tokens: int,
+    metrics: Metrics,
     seconds: float,
-    encoding_seconds: float,
+    encoding: float,
 ) -> EmbedReport:
+    encoders = max(1, len(metrics.ready_since))
     return EmbedReport(
         model=model.key,
         precision=model.precision,
         rows=total.rows,
         rejects=total.rejects,
-        settled_rows=plan.settled_rows,
+        settled_rows=settled,
         needless_rows=total.needless_rows,
-        units=units,
+        copied_rows=metrics.copied_rows,
+        swept_rows=swept,
+        units=metrics.units,
         commits=total.commits,
-        tokens=tokens,
+        retries=sum(metrics.retries.values()),
+        tokens=metrics.tokens,
+        padding=1 - metrics.tokens / metrics.padded_tokens if metrics.padded_tokens else 0.0,
         seconds=seconds,
-        encoding_seconds=encoding_seconds,
-        tokens_per_second=tokens / encoding_seconds if encoding_seconds else 0.0,
+        encoding_seconds=encoding,
+        tokens_per_second=metrics.tokens / encoding if encoding else 0.0,
+        busy=metrics.busy_seconds / (encoders * encoding) if encoding else 0.0,
     )
 
 

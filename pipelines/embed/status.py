@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.embed.survey import pending_rows, rejected_chunks
+from pipelines.embed.plan.survey import pending_rows, rejected_chunks
 from pipelines.lake import Lake
 from pipelines.lake.faults import explained
 from pipelines.lake.filters import equals

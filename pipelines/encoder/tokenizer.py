@@ -17,6 +17,7 @@ from tokenizers import Encoding
 from tokenizers import Tokenizer as RustTokenizer
 
 from pipelines.encoder.conf import TOKENIZER_FILE, ModelConf, model_folder, prefixed
+from pipelines.encoder.ragged import Ragged
 from pipelines.errors import ModelError
 
 Ids = list[int]
@@ -183,6 +184,20 @@ class Tokenizer:
         except TypeError as error:
             _refuse_text(error)
         return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+    def wrapped(self, rows: Ragged, prefix: str) -> Ragged:
+        """`model_input` of many rows at once.
+
+        Args:
+            rows: The texts' own ids.
+            prefix: Role's prefix, without `: `; may be empty.
+
+        Raises:
+            ModelError: The tokenizer is not composable.
+        """
+        if not self.composable:
+            raise ModelError("the ids of this tokenizer do not compose with a prefix", "Encode the texts")
+        return rows.wrapped(self._head_ids(prefix), self._tail)
 
     def _head_ids(self, prefix: str) -> npt.NDArray[np.int32]:
         """What stands before a text's own ids; kept, as every row of a table needs the same."""

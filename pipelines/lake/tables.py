@@ -149,7 +149,10 @@ CHUNKS = TableSpec(
     | {
         "write.distribution-mode": "hash",
         "write.metadata.metrics.column.text": "none",
-        "write.metadata.metrics.column.input_ids.element": "none",
+        # The count of a list's elements is a file's tokens: a plan knows them without opening it.
+        "write.metadata.metrics.column.input_ids.element": "counts",
+        # A slice of a file is read without the rest of it.
+        "write.parquet.row-group-size-bytes": str(16 * 2**20),
     },
 )
 
@@ -239,6 +242,7 @@ EMBEDDINGS = TableSpec(
         ),
         ("doc_id", _STRING, True, "The chunk's document"),
         ("source", _STRING, True, "The part of the corpus that the document comes from"),
+        ("text_hash", _STRING, True, "Of the chunk's text: an equal text need not be embedded again"),
         (
             "embedding",
             ListType(101, FloatType(), element_required=True),
@@ -249,7 +253,8 @@ EMBEDDINGS = TableSpec(
             "unit",
             _STRING,
             True,
-            "The unit of work that wrote the row: one value a file, so that statistics tell what is done",
+            "The rows of `chunks` that the row's file was made from: a data file's id, and where they are only "
+            "some of its rows, `:first-last`; one value a file, so that statistics tell what is done",
         ),
     ),
     partitions=(
@@ -264,6 +269,7 @@ EMBEDDINGS = TableSpec(
         "write.metadata.metrics.column.embedding.element": "none",
         "write.metadata.metrics.column.unit": "full",
         "write.metadata.metrics.column.chunk_id": "none",
+        "write.metadata.metrics.column.text_hash": "none",
         # A delete of gone chunks and the engine's appends do not disturb each other.
         "write.merge.isolation-level": "snapshot",
     },

@@ -81,6 +81,6 @@ def delete_positions(lake: Lake, name: str, path: str, positions: Sequence[int])
     )
     deletes.spec_id = file.spec_id
     with table.transaction() as transaction:
-        append = _AppendDeletes(Operation.APPEND, transaction, table.io)
+        append = _AppendDeletes(Operation.DELETE, transaction, table.io)
         append.deletes = deletes
         append.commit()

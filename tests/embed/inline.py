@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from pipelines.embed.committer import Committed, Committer
-from pipelines.embed.encode import UnitEncoder
-from pipelines.embed.plan import Plan
-from pipelines.embed.read import read_unit
-from pipelines.embed.survey import embedded_files, pending_rows, rejected_chunks, survey
-from pipelines.embed.work import Finished, Job
-from pipelines.embed.write import write_unit
+from pipelines.embed.commit.committer import Committed, Committer
+from pipelines.embed.commit.sweep import sweep
+from pipelines.embed.plan.survey import Plan, pending_rows, rejected_chunks, survey
+from pipelines.embed.work.encode import encode_unit
+from pipelines.embed.work.read import read_unit
+from pipelines.embed.work.wire import Finished, Job
+from pipelines.embed.work.write import write_unit
 from pipelines.encoder.model import Encoder
 from pipelines.lake import Lake
 from pipelines.lake.filters import equals
@@ -36,18 +36,25 @@ class InlineRun:
         """Plans."""
         run_id = uuid4().hex
         lake.ensure_tables()
-        live = embedded_files(lake.table("embeddings"))
-        plan = survey(lake, encoder.key, live=live)
+        plan = survey(lake, encoder.key)
+        sweep(lake, plan)
         record_model(lake.table("embeddings"), encoder.key, asdict(encoder.identity))
         job = Job(lake.config, encoder.conf, encoder.identity, run_id, 4096)
-        return cls(plan, job, encoder, Committer(lake, plan, live, run_id))
+        return cls(plan, job, encoder, Committer(lake, plan, run_id))
 
-    def work(self) -> list[Finished]:
-        """Reads, encodes and writes every pending unit; commits none."""
-        step = UnitEncoder(self.job, self.encoder)
+    def work(self, tokens: int = 60, rows: int = 20) -> list[Finished]:
+        """Reads, encodes and writes every pending unit; commits none.
+
+        Args:
+            tokens: Of a unit: few, so that files are split and joined.
+            rows: Most rows of a unit.
+        """
         return [
-            write_unit(self.job, step.encode(read_unit(self.job, unit, self.encoder.tokenizer)))
-            for unit in self.plan.pending
+            write_unit(
+                self.job,
+                encode_unit(self.job, self.encoder, read_unit(self.job, unit, self.encoder.tokenizer)),
+            )
+            for unit in self.plan.units(tokens, rows)
         ]
 
     def commit(self, units: Sequence[Finished]) -> Committed:

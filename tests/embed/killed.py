@@ -34,5 +34,5 @@ class _Halting:
 
 if __name__ == "__main__":
     where = Lake.open(LakeConfig.model_validate_json(sys.argv[1]))
-    config = EmbedConfig(actors=1, threads=1, commit_units=1)
+    config = EmbedConfig(actors=1, threads=1, commit_units=1, unit_tokens=150)
     embed(where, load_model_conf("minilm"), config, RayConfig(address=sys.argv[2]), _Halting(where))

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipelines.embed.commit_loop import CommitLoop
-from pipelines.embed.work import REJECT_COLUMNS, Finished
+from pipelines.embed.commit.loop import CommitLoop
+from pipelines.embed.plan.units import Unit
+from pipelines.embed.work.wire import REJECT_COLUMNS, Finished
 from pipelines.errors import CommitError
 
 
 def _unit(name: str) -> Finished:
-    return Finished(name, ("a", 0), None, REJECT_COLUMNS.empty_table(), 1, 1, 0.0)
+    return Finished(Unit(int(name, 16), ()), (), REJECT_COLUMNS.empty_table(), 1, 1)
 
 
 class _Committed:
@@ -23,7 +24,7 @@ class _Committed:
         self.something = threading.Event()
 
     def __call__(self, units: Sequence[Finished]) -> None:
-        self.commits.append([unit.unit for unit in units])
+        self.commits.append([f"{unit.unit.number:x}" for unit in units])
         self.something.set()
         if self.fails:
             raise CommitError("the catalogue is gone")

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.embed.committer import Committed
-from pipelines.embed.survey import pending_rows, survey
-from pipelines.embed.work import Finished
+from pipelines.embed.commit.committer import Committed
+from pipelines.embed.plan.survey import pending_rows, survey
+from pipelines.embed.work.wire import Finished
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
@@ -53,9 +53,10 @@ def test_what_cannot_be_embedded_is_rejected_with_its_reason(
     assert {row["stage"] for row in rows} == {"embed"}
     assert {row["source"] for row in rows} == {"odd"}
     told = {(row["reason"], row["detail"], row["excerpt"]) for row in rows}
-    assert ("too_long", "513 tokens with its prefix, the model reads 512", "long 0") in told
+    too_long = "513 tokens with its prefix, the model reads 512: set curate.chunk.max_tokens to 512 or less"
+    assert ("too_long", too_long, "long 0") in told
     assert ("bad_token_ids", "token id 30523 is not among the model's 30522", "unknown 1") in told
-    assert not survey(lake, encoder.key).pending
+    assert survey(lake, encoder.key).pending_rows == 0
 
 
 def test_a_chunk_at_the_limit_is_embedded(lake: Lake, encoder: Encoder, tokenizer: Tokenizer) -> None:
@@ -65,7 +66,12 @@ def test_a_chunk_at_the_limit_is_embedded(lake: Lake, encoder: Encoder, tokenize
 
 
 def _rejects_only(run: InlineRun, lake: Lake) -> None:
-    run.commit([replace(unit, file=None) for unit in run.work()])
+    run.commit(
+        [
+            replace(unit, slices=tuple(replace(piece, file=None) for piece in unit.slices))
+            for unit in run.work()
+        ]
+    )
 
 
 def _everything(run: InlineRun, lake: Lake) -> None:
@@ -122,7 +128,7 @@ def test_a_unit_of_rejects_alone_is_done(lake: Lake, encoder: Encoder, tokenizer
     append_chunks(lake, [ChunkText("odd", "doc-odd", "long", ids=(2023,) * 600)], tokenizer)
     embed_inline(lake, encoder)
     plan = survey(lake, encoder.key)
-    assert (plan.pending, plan.settled_rows) == ((), _CHUNKS + 1)
+    assert (plan.pending_rows, plan.settled_rows) == (0, _CHUNKS + 1)
     rewrite(lake, "chunks")
     assert pending_rows(lake, encoder.key) == 0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.embed.survey import survey
+from pipelines.embed.plan.survey import survey
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
@@ -43,7 +43,7 @@ def test_each_chunk_gets_the_vector_that_the_encoder_gives_its_text(any_lake: La
 def test_a_second_run_finds_nothing_to_do_without_reading_an_id(lake: Lake, encoder: Encoder) -> None:
     embed_inline(lake, encoder)
     plan = InlineRun.start(lake, encoder).plan
-    assert not plan.pending
+    assert plan.pending_rows == 0
     assert plan.settled_rows == _CHUNKS
 
 
@@ -94,7 +94,7 @@ def test_compacted_chunks_are_not_embedded_again(any_lake: Lake, encoder: Encode
     assert embed_inline(lake, encoder).rows == _CHUNKS - done
     assert check_accounts(lake, encoder.key) == 0
     rewrite(lake, "chunks")
-    assert not survey(lake, encoder.key).pending
+    assert survey(lake, encoder.key).pending_rows == 0
 
 
 @pytest.mark.parametrize("committed", [3, 9])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from pipelines.embed.work import Finished
+from pipelines.embed.work.wire import Finished
 
 
 class CommitLoop:

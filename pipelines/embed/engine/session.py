@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipelines.embed.config import RayConfig
-from pipelines.embed.shape import Resources
+from pipelines.embed.engine.nodes import Node, alive
 from pipelines.errors import EnvironmentFault
 from pipelines.redact import redact
 
@@ -92,19 +92,22 @@ class RaySession:
             "_temp_dir": str(config.temp_dir) if config.temp_dir else None,
         }
 
-    def resources(self) -> Resources:
-        """What the connected Ray has."""
+    def nodes(self) -> list[Node]:
+        """The living nodes of the connected Ray."""
         self.start()
-        ray = load_ray()
-        total = ray.cluster_resources()
-        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-        return Resources(total.get("CPU", 0.0), total.get("GPU", 0.0), max(nodes, default=1.0))
+        return alive(load_ray().nodes())
+
+    def object_store_bytes(self) -> int:
+        """Shared memory of the smallest node's object store."""
+        self.start()
+        nodes = [node for node in load_ray().nodes() if node["Alive"]]
+        return int(min((node["Resources"].get("object_store_memory", 0) for node in nodes), default=0))
 
     def has_gpu(self) -> bool:
         """Whether encoders would find a GPU; starts no Ray for it where this machine alone is asked."""
         if self.config.address or is_connected():
             self.start()
-            return self.resources().gpus > 0
+            return any(node.gpus > 0 for node in self.nodes())
         return bool(local_gpus())
 
     def close(self) -> None:

@@ -19,29 +19,37 @@ What a death leaves behind, step by step; the next run starts from the tables al
   orphans; nothing was committed.
 
 Two jobs at once, or a compaction under a running job: before each attempt the table is read anew, and files
-that others have committed since the plan are compared with ours (`plan.rivals`), by chunk_id. A commit of
-theirs between that look and ours makes ours fail, and the look is repeated.
+that others have committed since the plan are compared with ours (`rivals`), by chunk_id. A commit of theirs
+between that look and ours makes ours fail, and the look is repeated.
+
+Chunks that curate takes away meanwhile: before each attempt rows of chunks that are gone are left out. Those
+that go between that look and the commit, `sweep` takes out at the end of the run, or of the next.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from pipelines.embed.plan import EmbeddedFile, Partition, Plan, by_partition, rivals
-from pipelines.embed.survey import STAGE, deleted_partitions, embedded_ids, pending_mask, rejected_chunks
-from pipelines.embed.work import Finished
-from pipelines.embed.write import EMBEDDINGS_LAYOUT
+from pipelines.embed.commit.gone import ChunkWatch
+from pipelines.embed.commit.landed import Landed, LandedFile
+from pipelines.embed.plan.reconcile import IDS, ids_of, joined, pending_mask
+from pipelines.embed.plan.survey import STAGE, Plan, rejected_chunks
+from pipelines.embed.plan.units import Named, Partition
+from pipelines.embed.work.wire import Finished
+from pipelines.embed.work.write import EMBEDDINGS_LAYOUT
 from pipelines.lake import Lake
 from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import WrittenFile, write_data_file
 from pipelines.lake.faults import explained
 from pipelines.lake.live import LiveFiles
-from pipelines.lake.scan import ScanFile, read_file
+from pipelines.lake.scan import ScanFile
+from pipelines.lake.slices import read_slice
 
 
 @dataclass
@@ -51,7 +59,8 @@ class Committed:
     Attributes:
         rows: Embeddings.
         rejects: Chunks newly rejected.
-        needless_rows: Embeddings that another job had committed first, so ours were left out.
+        needless_rows: Embeddings that another job had committed first, or whose chunks were gone, so ours
+            were left out.
         commits: Snapshots of `embeddings`.
     """
 
@@ -61,14 +70,12 @@ class Committed:
     commits: int = 0
 
 
-@dataclass
-class _Paths:
-    """The files' view that `append_files` wants, on the one that is kept anyway."""
+class _Source(NamedTuple):
+    """What a file of ours was made from."""
 
-    live: LiveFiles[EmbeddedFile]
-
-    def of(self, table: Table) -> Iterator[str]:
-        return (file.path for file in self.live.of(table))
+    name: Named
+    partition: Partition
+    chunks: ScanFile
 
 
 @dataclass
@@ -78,22 +85,22 @@ class Committer:
     Attributes:
         lake: Where to.
         plan: What the run set out from.
-        live: The view of the embeddings' files that the plan was made with.
         run_id: Goes into each snapshot's summary, as `embedlake.run-id`.
         total: What was committed so far.
     """
 
     lake: Lake
     plan: Plan
-    live: LiveFiles[EmbeddedFile]
     run_id: str
     total: Committed = field(default_factory=Committed)
 
     def __post_init__(self) -> None:
         self._embeddings = self.lake.table("embeddings")
         self._rejects = self.lake.table("rejects")
-        self._ours: dict[str, str] = {}  # path -> unit of every file that this run has offered
-        self._pending: dict[str, npt.NDArray[np.bool_]] = {}  # path -> rows that no rival holds
+        self._chunks = ChunkWatch(self.lake.table("chunks"), self.plan.chunks_snapshot)
+        self._landed = Landed(self.plan.baseline)
+        self._ours: dict[str, _Source] = {}  # by path, every file that this run has offered
+        self._pending: dict[str, npt.NDArray[np.bool_]] = {}  # path -> rows that are still wanted
         self._reject_paths: LiveFiles[str] = LiveFiles(lambda file: file.file_path)
 
     @property
@@ -115,20 +122,39 @@ class Committer:
         with explained(self.lake.config):
             rejects = pa.concat_tables([unit.rejects for unit in units])
             if rejects.num_rows:
-                self.total.rejects += self._append_rejects(rejects)
-            written = [(unit.unit, unit.file) for unit in units if unit.file is not None]
-            self._ours |= {file.path: unit for unit, file in written}
-            waiting = [file for _, file in written]
+                self.total.rejects += self._append_rejects(rejects, units)
+            waiting = []
+            for unit in units:
+                for piece, planned in zip(unit.slices, unit.unit.slices, strict=True):
+                    if piece.file is not None:
+                        self._ours[piece.file.path] = _Source(piece.name, piece.partition, planned.file)
+                        waiting.append(piece.file)
             while waiting:
                 waiting = self._append(waiting)
 
-    def _append_rejects(self, rejects: pa.Table) -> int:
-        """Appends those whose key is not there yet, and says how many."""
+    def only_grew(self) -> bool:
+        """Whether no chunk that the plan saw is gone by now."""
+        with explained(self.lake.config):
+            self._chunks.refresh()
+            return self._chunks.only_grew()
+
+    def chunks_changed(self) -> bool:
+        """Whether the table of chunks has another snapshot by now than the plan saw."""
+        with explained(self.lake.config):
+            self._chunks.refresh()
+            return self._chunks.current != self.plan.chunks_snapshot
+
+    def _append_rejects(self, rejects: pa.Table, units: Sequence[Finished]) -> int:
+        """Appends those that neither have a reject yet nor were embedded by another job; says how many."""
+        names = {(piece.name, piece.partition) for unit in units for piece in unit.slices}
         while True:
             self._rejects.refresh()
             seen = set(self._reject_paths.of(self._rejects))
-            known = rejected_chunks(self._rejects, self.plan.model)
-            keys = pa.array([f"{self.plan.model}/{chunk.chunk_id}" for chunk in known], pa.large_string())
+            known = [chunk.chunk_id for chunk in rejected_chunks(self._rejects, self.plan.model)]
+            self._embeddings.refresh()
+            others = [file for name, where in names for file in self._rivals(self._embeddings, name, where)]
+            ids = joined([pa.array(known, IDS), ids_of(self._embeddings, {f.file for f in others})])
+            keys = pa.array([f"{self.plan.model}/{chunk_id}" for chunk_id in ids.to_pylist()], IDS)
             fresh = rejects.filter(pa.array(pending_mask(rejects.column("key"), keys)))
             if fresh.num_rows == 0:
                 return 0
@@ -146,10 +172,10 @@ class Committer:
         """Appends files of embeddings; gives back what is left of those that were partly done by others."""
         table = self._embeddings
         self._pending = {}
-        appended = append_files(table, files, self._properties, self._still_missing, _Paths(self.live))
+        appended = append_files(table, files, self._properties, self._still_missing, self._landed)
         self.total.commits += bool(appended)
         # Files that an interrupted call had appended are in the table too; deleting one would lose its rows.
-        held = {file.path for file in appended} | {file.path for file in self.live.of(table)}
+        held = {file.path for file in appended} | set(self._landed.of(table))
         cut = []
         for file in files:
             if file.path in held:
@@ -163,44 +189,68 @@ class Committer:
         return cut
 
     def _still_missing(self, table: Table, files: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
-        landed = by_partition(
-            file
-            for file in self.live.of(table)
-            if file.model == self.plan.model
-            and file.path not in self.plan.baseline
-            and file.path not in self._ours
-        )
+        self._chunks.refresh()
+        grew = self._chunks.only_grew()
         kept = []
         for file in files:
-            _, source, bucket = file.partition
-            partition: Partition = (source, bucket)
-            ours = EmbeddedFile(file.path, self.plan.model, partition, self._ours[file.path], file.rows)
-            others = rivals(ours, landed.get(partition, ()), self.plan.units)
-            if not others:
+            source = self._ours[file.path]
+            others = self._rivals(table, source.name, source.partition)
+            if grew and not others:
                 kept.append(file)
                 continue
-            deletes = partition in deleted_partitions(table, self.plan.model)
-            known = embedded_ids(table, self.plan.model, partition, others, deletes)
-            mask = pending_mask(read_file(table, _scan_file(file), ["chunk_id"]).column(0), known)
+            ids, _ = read_slice(table, _scan_file(file), 0, file.rows, ["chunk_id"])
+            # Deleted rows of theirs count too: a chunk that has lost its embedding is for the next plan.
+            mask = pending_mask(ids.column(0), ids_of(table, [other.file for other in others]))
+            if not grew:
+                alive = self._chunks.alive(source.chunks, source.partition, ids.column(0))
+                mask = mask if alive is None else mask & alive
             if mask.all():
                 kept.append(file)
             else:
                 self._pending[file.path] = mask
         return kept
 
+    def _rivals(self, table: Table, name: Named, partition: Partition) -> list[LandedFile]:
+        landed = [
+            file
+            for file in self._landed.files(table)
+            if file.model == self.plan.model
+            and file.partition == partition
+            and file.file.path not in self._ours
+        ]
+        return rivals(name, landed, self.plan.chunks.ids)
+
     def _cut(self, file: WrittenFile, mask: npt.NDArray[np.bool_]) -> WrittenFile:
         """A new file with the rows of the mask."""
         table = self._embeddings
-        rows = read_file(table, _scan_file(file), [column.name for column in table.schema().fields])
-        unit = self._ours[file.path]
-        made = write_data_file(table, rows.filter(pa.array(mask)), f"embed-{unit}", EMBEDDINGS_LAYOUT)
-        self._ours[made.path] = unit
+        columns = [column.name for column in table.schema().fields]
+        rows, _ = read_slice(table, _scan_file(file), 0, file.rows, columns)
+        source = self._ours[file.path]
+        made = write_data_file(
+            table, rows.filter(pa.array(mask)), f"embed-{source.name.file_id}", EMBEDDINGS_LAYOUT
+        )
+        self._ours[made.path] = source
         return made
 
     @staticmethod
     def _delete(table: Table, path: str) -> None:
         with contextlib.suppress(OSError):  # an orphan is left: a matter of space, not of rows
             table.io.delete(path)
+
+
+def rivals(name: Named, landed: Iterable[LandedFile], planned: npt.NDArray[np.bytes_]) -> list[LandedFile]:
+    """Files that others have committed since the plan and that may hold rows of a slice.
+
+    Args:
+        name: The slice's.
+        landed: The model's files in the slice's partition that neither the plan nor we know.
+        planned: Ids of all data files that the plan saw: a slice of another of these shares no row with ours.
+    """
+    return [
+        file
+        for file in landed
+        if file.name is None or file.name.overlaps(name) or not (planned == file.name.file_id.encode()).any()
+    ]
 
 
 def _scan_file(file: WrittenFile) -> ScanFile:

@@ -1,0 +1,1 @@
+"""Units through Ray: encoders where the accelerators are, reading and writing where they are not."""

@@ -1,0 +1,1 @@
+"""What is done to one unit: read, encode, write; no Ray here."""
