@@ -52,8 +52,8 @@ class EmbedReport:
         rows: Embeddings committed.
         rejects: Chunks newly rejected.
         settled_rows: Chunks that had an embedding or a reject before.
-        needless_rows: Embeddings that another job had committed first, or whose chunks went meanwhile, so ours
-            were left out.
+        needless_rows: Embeddings that another job had committed first, or whose chunks went meanwhile, so
+            ours were left out.
         copied_rows: Rows that got the vector of an equal text instead of one of their own.
         swept_rows: Embeddings and rejects taken out because their chunks are gone.
         units: Units worked on, or parts of them.

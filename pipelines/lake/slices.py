@@ -1,4 +1,4 @@
-"""Reads some rows of one data file, by their positions in it: a large file is many slices, each read alone."""
+"""Reads some rows of one data file, by their positions in it: a large file is many slices."""
 
 from collections.abc import Sequence
 

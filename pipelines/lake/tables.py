@@ -253,8 +253,8 @@ EMBEDDINGS = TableSpec(
             "unit",
             _STRING,
             True,
-            "The rows of `chunks` that the row's file was made from: a data file's id, and where they are only "
-            "some of its rows, `:first-last`; one value a file, so that statistics tell what is done",
+            "The rows of `chunks` that the row's file was made from: a data file's id, and where they are "
+            "only some of its rows, `:first-last`; one value a file, so that statistics tell what is done",
         ),
     ),
     partitions=(

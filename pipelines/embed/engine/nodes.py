@@ -41,7 +41,7 @@ class Node:
     labels: Mapping[str, str]
 
     def matches(self, selector: Mapping[str, str] | None) -> bool:
-        """Whether the labels are as a selector asks, in Ray's words: `H100`, `!H100`, `in(A, B)`, `!in(A, B)`."""
+        """Whether the labels are as a selector asks: `H100`, `!H100`, `in(A, B)` or `!in(A, B)`, as in Ray."""
         for key, wanted in (selector or {}).items():
             value = self.labels.get(key)
             listed = _LISTED.fullmatch(wanted)
@@ -110,9 +110,9 @@ def alive(nodes: Iterable[Mapping[str, Any]]) -> list[Node]:
 def place(nodes: Iterable[Node], config: EmbedConfig, device: Device) -> Placement:
     """Encoders on every node that carries what they need; helpers on the others, if there are any with CPUs.
 
-    A helper reserves nothing: it waits for storage more than it computes, and with any share of a CPU two jobs
-    on one small cluster could stop each other for good (seen on 2 CPUs with 0.25). So it is kept off nodes
-    without CPUs, such as a head that should run nothing.
+    A helper reserves nothing: it waits for storage more than it computes, and with any share of a CPU two
+    jobs on one small cluster could stop each other for good (seen on 2 CPUs with 0.25). So it is kept off
+    nodes without CPUs, such as a head that should run nothing.
     """
     nodes = list(nodes)
     able = {

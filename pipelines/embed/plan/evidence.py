@@ -3,7 +3,8 @@
 What is true of a chunk is whether a row with its chunk_id and the model is there. A slice's embeddings carry
 its name, so while files are as they were written, counts are proof: the rows of a complete slice were made
 from its rows and from no others, and none of them twice. After a compaction of either table names stop
-telling, and after deletes counts may: what they leave open is *unsure*, for `reconcile` to settle by chunk_id.
+telling, and after deletes counts may: what they leave open is *unsure*, for `reconcile` to settle by
+chunk_id.
 """
 # ruff: noqa: N806  (array names carry their shape: x_N)
 
@@ -82,8 +83,8 @@ class EmbeddedFiles:
         partitions: By code.
         paths: URIs.
         partition: Codes.
-        ids: As `S32`, of the file of `chunks` whose slice all rows are of; empty where they are of several, or
-            statistics do not tell.
+        ids: As `S32`, of the file of `chunks` whose slice all rows are of; empty where they are of several,
+            or statistics do not tell.
         start: First row of the slice.
         stop: One past its last; -1 is the file's end.
         live: How many of its rows there were; -1 is all.

@@ -18,7 +18,7 @@ from pipelines.errors import CommitError
 from pipelines.lake.scan import partition_values
 from pipelines.lake.slices import read_slice
 
-# Reserved field id of the column `file_path` in files of position deletes (Iceberg spec, "Reserved Field IDs").
+# Field id of the column `file_path` in files of position deletes (Iceberg spec, "Reserved Field IDs").
 _FILE_PATH = 2147483546
 _SAMPLES = 4
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -140,7 +141,7 @@ class Plan:
             return
         number, start, stop = self.ranges[at]
         cuts = self.lengths(number).cuts(start, stop, pieces)
-        for first, last in zip(cuts, cuts[1:], strict=False):
+        for first, last in pairwise(cuts):
             piece = whole.part(first, last)
             if piece is not None:
                 share = self.lengths(number).share(first, last) * piece.rows / (last - first)

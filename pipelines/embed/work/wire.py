@@ -72,8 +72,8 @@ class UnitRows:
     Attributes:
         unit: Which one.
         names: Of each of its slices, as its embeddings will carry it.
-        rows: chunk_id, doc_id, source, text_hash and slice (int32, the position in `unit.slices`), in the order
-            of the slices.
+        rows: chunk_id, doc_id, source, text_hash and slice (int32, the position in `unit.slices`), in the
+            order of the slices.
         inputs: What the model reads, a row each; None once they are encoded.
         vectors_ND: float32, a row each; None before.
         rejects: Rows that cannot be embedded, with REJECT_COLUMNS.

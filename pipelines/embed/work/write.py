@@ -35,7 +35,8 @@ def write_unit(job: Job, unit: UnitRows) -> Finished:
     dimension = recorded_dimension(job.table("embeddings").properties, job.model.key)
     if unit.vectors_ND.shape[1] != dimension:
         raise ModelError(
-            f"'{job.model.key}' gives vectors of dimension {unit.vectors_ND.shape[1]}, the lake records {dimension}",
+            f"'{job.model.key}' gives vectors of dimension {unit.vectors_ND.shape[1]}, "
+            f"the lake records {dimension}",
             "Give the model another name, or use another namespace (--set lake.namespace=NAME)",
         )
     slice_N = unit.rows.column("slice").to_numpy()
