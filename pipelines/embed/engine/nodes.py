@@ -41,7 +41,7 @@ class Node:
     labels: Mapping[str, str]
 
     def matches(self, selector: Mapping[str, str] | None) -> bool:
-        """Whether the labels are as a selector asks: `H100`, `!H100`, `in(A, B)` or `!in(A, B)`, as in Ray."""
+        """Whether the labels are as a selector of Ray asks: `A`, `!A`, `in(A, B)` or `!in(A, B)`."""
         for key, wanted in (selector or {}).items():
             value = self.labels.get(key)
             listed = _LISTED.fullmatch(wanted)
