@@ -201,6 +201,8 @@ def _embed_units(
         f"{plan.settled_rows:,} chunks are done already"
     )
     rows = 0
+    if config.cache:
+        engine.use_cache(plan)
     finished = engine.run(units)
     with CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop:
         try:
