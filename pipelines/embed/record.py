@@ -1,4 +1,4 @@
-"""A run's row in the table `runs`, written however the run ends, unless it is killed."""
+"""A run's rows in the table `runs`: one when it starts, one however it ends, unless it is killed."""
 
 import time
 from collections.abc import Iterator
@@ -21,19 +21,17 @@ _DETAIL_CHARS = 500
 def recorded(
     lake: Lake, run_id: str, model: str, metrics: Metrics, total: Committed, progress: Progress
 ) -> Iterator[None]:
-    """Adds the row when the block ends; a lake that cannot take it is told of and is no fault of the run."""
+    """Adds a row when the block begins and one when it ends.
+
+    Raises:
+        CatalogError: The catalogue does not answer when it begins. A lake that cannot take the second row is
+            told of and is no fault of the run.
+        StorageError: Likewise.
+    """
     began, clock = datetime.now(UTC), time.monotonic()
-    outcome, detail = "done", None
-    try:
-        yield
-    except Exception as error:
-        outcome, detail = "failed", redact(" ".join(str(error).split()))[:_DETAIL_CHARS]
-        raise
-    except BaseException as error:  # Ctrl-C or SIGTERM
-        outcome, detail = "stopped", type(error).__name__
-        raise
-    finally:
-        run = Run(
+
+    def row(outcome: str, detail: str | None) -> Run:
+        return Run(
             run_id=run_id,
             job=STAGE,
             model=model,
@@ -56,7 +54,19 @@ def recorded(
             encoding_seconds=time.time() - metrics.encoding_from if metrics.encoding_from else 0.0,
             busy_seconds=metrics.busy_seconds,
         )
+
+    append_run(lake, row("started", None))
+    outcome, detail = "done", None
+    try:
+        yield
+    except Exception as error:
+        outcome, detail = "failed", redact(" ".join(str(error).split()))[:_DETAIL_CHARS]
+        raise
+    except BaseException as error:  # Ctrl-C or SIGTERM
+        outcome, detail = "stopped", type(error).__name__
+        raise
+    finally:
         try:
-            append_run(lake, run)
+            append_run(lake, row(outcome, detail))
         except EmbedlakeError as error:
-            progress.say(f"the run is not recorded: {error}")
+            progress.say(f"the run's end is not recorded: {error}")

@@ -15,6 +15,7 @@ from pyiceberg.table import Table
 
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.loop import CommitLoop
+from pipelines.embed.commit.salvage import salvage
 from pipelines.embed.commit.sweep import sweep
 from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.embed.engine.loop import Engine
@@ -130,8 +131,13 @@ def embed(
         check_chunks(chunks, conf, model)
         lake.ensure_tables()
         plan = survey(lake, model.key, progress, wanted)
-        settled = plan.settled_rows
         swept += sweep(lake, plan) if plan.stale else 0
+        run_id = uuid.uuid4().hex
+        salvaged = Committer(lake, plan, run_id, total)
+        if rows := salvage(lake, plan, salvaged):
+            progress.say(f"{rows:,} chunks were embedded by a run that was killed, and are committed now")
+            plan = survey(lake, model.key, progress, wanted)
+        settled = plan.settled_rows - total.rows
         if not plan.pending_rows:
             progress.say(f"nothing to embed: {settled:,} chunks are done by {model.key}, none is left")
             return _report(model, settled, swept, total, metrics, time.monotonic() - began, 0.0)
@@ -140,7 +146,6 @@ def embed(
         with progress.step("starting Ray", None, "seconds"):
             session.start()
         device = device or _device(config, session)
-        run_id = uuid.uuid4().hex
         job = Job(lake.config, conf, model, run_id, config.batch_tokens, wanted.where)
         with (
             exported(metrics, model.key, config.metrics_port, config.metrics_address),

@@ -1,4 +1,4 @@
-"""What was run: one row a run in the table `runs`."""
+"""What was run, from the table `runs`: a run without an end was killed, or is at work."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -44,7 +44,7 @@ class Run:
 
 
 def append_run(lake: Lake, run: Run) -> None:
-    """Adds a row. Killed before its commit, the run is not there: what it did is, in its own tables.
+    """Adds a row: one when a run starts, another when it ends.
 
     Raises:
         CatalogError: There is no such table, or the catalogue does not answer.
@@ -55,16 +55,19 @@ def append_run(lake: Lake, run: Run) -> None:
         rows = pa.Table.from_pylist(
             [asdict(run)], schema=schema_to_pyarrow(RUNS.schema, include_field_ids=False)
         )
-        file = write_data_file(table, rows, f"run-{run.run_id}")
+        file = write_data_file(table, rows, f"run-{run.run_id}-{run.outcome}")
         append_files(table, [file], {"embedlake.run-id": run.run_id, "embedlake.stage": run.job})
 
 
 def recorded_runs(lake: Lake, model: str | None = None) -> list[Run]:
-    """The runs that the lake knows, oldest first; those of one model where it is given."""
+    """The runs that the lake knows, oldest first, each as it is now; those of one model where it is given."""
     if not lake.exists("runs"):
         return []
     with explained(lake.config):
         scan = lake.table("runs").scan()
         rows = (scan if model is None else scan.filter(equals("model", model))).to_arrow()
-    found: list[Mapping[str, Any]] = rows.sort_by("started_at").to_pylist()
+    last: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(rows.to_pylist(), key=lambda row: row["outcome"] != "started"):
+        last[row["run_id"]] = row
+    found = sorted(last.values(), key=lambda row: row["started_at"])
     return [Run(**{name: row[name] for name in Run.__dataclass_fields__}) for row in found]

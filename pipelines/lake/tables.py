@@ -213,14 +213,14 @@ BOILERPLATE = TableSpec(
 
 RUNS = TableSpec(
     name="runs",
-    doc="One row per run of a job that had something to do and was not killed.",
+    doc="Two rows per run of a job that had something to do: when it starts, and when it ends if not killed.",
     schema=schema(
         ("run_id", _STRING, True, "Also in the summaries of the snapshots that it made"),
         ("job", _STRING, True, "embed"),
         ("model", _STRING, False, "The model's key"),
         ("started_at", TimestamptzType(), True, "When it began"),
         ("ended_at", TimestamptzType(), True, "When it ended"),
-        ("outcome", _STRING, True, "done, failed or stopped (by a signal)"),
+        ("outcome", _STRING, True, "started, and then done, failed or stopped (by a signal)"),
         ("detail", _STRING, False, "What a failed run said"),
         ("hardware", _STRING, False, "What its encoders ran on, by the name that the device has"),
         ("encoders", _INT, True, "How many became ready"),

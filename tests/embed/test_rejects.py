@@ -121,7 +121,7 @@ def test_jobs_that_commit_at_the_same_moment_double_nothing(
     assert check_accounts(lake, encoder.key) == 0
     assert sum(total.rows for total in totals) == _CHUNKS + 2
     assert sum(total.rejects for total in totals) == 4
-    assert live_files(lake, "embeddings") == data_files(lake, "embeddings")
+    assert live_files(lake, "embeddings") <= data_files(lake, "embeddings")
 
 
 def test_a_unit_of_rejects_alone_is_done(lake: Lake, encoder: Encoder, tokenizer: Tokenizer) -> None:

@@ -77,8 +77,7 @@ def test_two_jobs_at_once_share_the_table(lake: Lake, encoder: Encoder) -> None:
     assert check_accounts(lake, encoder.key) == 0
     assert first.committer.total.rows + second.committer.total.rows == _CHUNKS
     assert first.committer.total.needless_rows + second.committer.total.needless_rows == _CHUNKS
-    # What was needless is deleted, and nothing else.
-    assert live_files(lake, "embeddings") == data_files(lake, "embeddings")
+    assert live_files(lake, "embeddings") < data_files(lake, "embeddings")  # what was needless is an orphan
 
 
 @pytest.mark.parametrize("committed", [0, 3, 9])

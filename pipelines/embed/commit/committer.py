@@ -3,9 +3,9 @@
 What a death leaves behind, step by step; the next run starts from the tables alone:
 
 - in a worker, before or after it has written a data file: an orphan file that no snapshot holds. No row is
-  there twice, as readers see committed files only; `remove_orphan_files` takes it away.
-- in the driver, with units written but not committed: the same orphans. The units are done again. At most
-  what was finished since the last commit is lost, and the units in flight.
+  there twice, as readers see committed files only; `remove_orphan_files` takes away what nobody salvages.
+- in the driver, with units written but not committed: the next run finds their files by the run that never
+  ended, and commits them (`salvage`). The units in flight are lost.
 - after the data file of rejects is written, before its commit: an orphan; the rejects are found again.
 - between the commits of rejects and of embeddings: the rejects stand. The plan leaves these chunks out by
   their chunk_id, and the rest of their units is done again. The other order could lose a reject for good: a
@@ -13,10 +13,8 @@ What a death leaves behind, step by step; the next run starts from the tables al
   again, at every run.
 - in a commit: Iceberg swaps one pointer. The snapshot is there, whole, or it is not. Where the catalogue's
   answer was lost, `append_files` looks at the table again before it decides.
-- after the commit of embeddings: nothing is lost. Before the files that another job made needless are
-  deleted: they are orphans.
-- while a file is cut to the rows that another job has not committed: the old file, the new one or both are
-  orphans; nothing was committed.
+- after the commit of embeddings: nothing is lost. Files that another job made needless are orphans.
+- while a file is cut to the rows that another job has not committed: both files are orphans.
 
 Two jobs at once, or a compaction under a running job: before each attempt the table is read anew, and files
 that others have committed since the plan are compared with ours (`rivals`), by chunk_id. A commit of theirs
@@ -42,7 +40,7 @@ from pipelines.embed.plan.reconcile import IDS, ids_of, joined, pending_mask
 from pipelines.embed.plan.survey import STAGE, Plan, rejected_chunks
 from pipelines.embed.plan.units import Named, Partition
 from pipelines.embed.work.wire import Finished
-from pipelines.embed.work.write import EMBEDDINGS_LAYOUT
+from pipelines.embed.work.write import EMBEDDINGS_LAYOUT, run_folder
 from pipelines.lake import Lake
 from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import WrittenFile, write_data_file
@@ -185,7 +183,8 @@ class Committer:
             if mask.any():
                 cut.append(self._cut(file, mask))
             self.total.needless_rows += int((~mask).sum())
-            self._delete(table, file.path)
+            # Not deleted: who salvages may be about to commit it. From here on it is theirs.
+            del self._ours[file.path]
         return cut
 
     def _still_missing(self, table: Table, files: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
@@ -227,7 +226,10 @@ class Committer:
         rows, _ = read_slice(table, _scan_file(file), 0, file.rows, columns)
         source = self._ours[file.path]
         made = write_data_file(
-            table, rows.filter(pa.array(mask)), f"embed-{source.name.file_id}", EMBEDDINGS_LAYOUT
+            table,
+            rows.filter(pa.array(mask)),
+            f"{run_folder(self.run_id)}/{source.name.file_id}",
+            EMBEDDINGS_LAYOUT,
         )
         self._ours[made.path] = source
         return made

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
-from pipelines.config import Config, conf_dir, load_yaml
+from pipelines.config import Config, conf_dir, load_yaml, parse
 from pipelines.embed.plan.survey import Plan
 from pipelines.embed.plan.units import Unit
 from pipelines.encoder.batches import token_budget_batches
@@ -40,6 +40,10 @@ class Accelerator(Config):
     match: str
     bf16_tflops: float = Field(gt=0)
     price_per_hour: float | None = Field(default=None, ge=0)
+
+
+class _Accelerators(Config):
+    accelerators: tuple[Accelerator, ...]
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,8 @@ def accelerators() -> list[Accelerator]:
     Raises:
         ConfigError: The file is malformed.
     """
-    rows = load_yaml(conf_dir() / "accelerators.yaml")
-    return TypeAdapter(list[Accelerator]).validate_python(rows)
+    file = conf_dir() / "accelerators.yaml"
+    return list(parse(_Accelerators, load_yaml(file), str(file)).accelerators)
 
 
 def work(plan: Plan, tokens: int, rows: int, limit: int | None, overhead: int, batch_tokens: int) -> Work:

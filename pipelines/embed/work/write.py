@@ -60,6 +60,11 @@ def write_unit(job: Job, unit: UnitRows) -> Finished:
     )
 
 
+def run_folder(run_id: str) -> str:
+    """Where a run's data files go, below the table's own folder for data: a listing finds them by the run."""
+    return f"embed-{run_id}"
+
+
 def _write_rows(
     job: Job, unit: UnitRows, number: int, rows: pa.Table, vectors_ND: npt.NDArray[np.float32]
 ) -> WrittenFile:
@@ -71,7 +76,10 @@ def _write_rows(
     for column, value in (("model", job.model.key), ("unit", str(name))):
         rows = rows.append_column(column, pa.repeat(value, count))
     written = write_data_file(
-        table, rows.append_column("embedding", vectors), f"embed-{name.file_id}", EMBEDDINGS_LAYOUT
+        table,
+        rows.append_column("embedding", vectors),
+        f"{run_folder(job.run_id)}/{name.file_id}",
+        EMBEDDINGS_LAYOUT,
     )
     if written.partition != (job.model.key, *partition):
         table.io.delete(written.path)
