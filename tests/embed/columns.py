@@ -44,7 +44,7 @@ def chunk_files(
         longest=np.array([max(file.lengths) for file in files], dtype=np.int64),
         sequence=np.ones(len(files), dtype=np.int64),
         spec_id=0,
-        deletes={number: ("/lake/deletes",) for number in deleted},
+        deletes=dict.fromkeys(deleted, ("/lake/deletes",)),
         deleted=deleted,
     )
 
@@ -71,7 +71,7 @@ def embedded_files(files: Sequence[Stored], deleted: Mapping[int, int] = NO_DELE
         stop=np.array([-1 if name.stop is None else name.stop for name in names], dtype=np.int64),
         live=np.array([-1 if name.live is None else name.live for name in names], dtype=np.int64),
         rows=np.array([file.rows for file in files], dtype=np.int64),
-        deletes={number: ("/lake/deletes",) for number in deleted},
+        deletes=dict.fromkeys(deleted, ("/lake/deletes",)),
         deleted=deleted,
     )
 

@@ -1,7 +1,7 @@
 """Units of work: every pending row in exactly one of them, none of them too large, however they are cut."""
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ _slices = st.builds(_slice, st.integers(0, 3), st.integers(0, 9), _masks)
 def test_parts_of_a_slice_hold_its_pending_rows_once(whole: Slice, data: st.DataObject) -> None:
     inner = st.sets(st.integers(whole.start, whole.stop))
     cuts = sorted({whole.start, whole.stop, *data.draw(inner)})
-    parts = [whole.part(start, stop) for start, stop in zip(cuts, cuts[1:], strict=False)]
+    parts = [whole.part(start, stop) for start, stop in pairwise(cuts)]
     kept = [part for part in parts if part is not None]
     assert _pending(*kept) == _pending(whole)
     for part in kept:
@@ -130,7 +130,7 @@ def _plans(draw: st.DrawFn) -> Plan:
     for number, file in enumerate(files):
         rows = len(file.lengths)
         ends = sorted(draw(st.sets(st.integers(0, rows), max_size=4)) | {0, rows})
-        for start, stop in zip(ends, ends[1:], strict=False):
+        for start, stop in pairwise(ends):
             mask = draw(st.none() | st.lists(st.booleans(), min_size=stop - start, max_size=stop - start))
             if (mask is None or any(mask)) and draw(st.booleans() | st.just(True)):
                 pending[number, start, stop] = None if mask is None or all(mask) else mask
