@@ -27,9 +27,13 @@ class EmbedConfig(Config):
         commit_units: So many finished units are committed at once; None leaves it to `commit_seconds`.
         units_ahead: Units that wait at each encoder while it works on one and another is written. More hide
             slow storage, and cost object store memory.
+        cache: Whether a text that the model has embedded already, in any document, is looked for and its
+            vector copied. Costs one column of the pending chunks and one of the model's embeddings.
         label_selector: Labels of the Ray nodes that may run encoders, such as
             `{"ray.io/accelerator-type": "H100"}`; None is any node.
         node_wait_seconds: The run ends if for so long no node has what an encoder needs.
+        metrics_port: Where Prometheus may ask for the run's metrics; None serves none.
+        metrics_address: On which interface.
         patience_seconds: So long the object store and the catalogue may be unreachable before the run ends.
     """
 
@@ -43,9 +47,12 @@ class EmbedConfig(Config):
     commit_seconds: float = Field(default=60.0, gt=0)
     commit_units: int | None = Field(default=None, ge=1)
     units_ahead: int = Field(default=1, ge=0)
+    cache: bool = True
     label_selector: dict[str, str] | None = None
     node_wait_seconds: float = Field(default=45.0, gt=0)
     patience_seconds: float = Field(default=300.0, gt=0)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    metrics_address: str = "127.0.0.1"
 
 
 class RayConfig(Config):

@@ -1,24 +1,16 @@
 """All tables of the lake: schemas with column docs, partitions, orders, properties. The one place."""
 
-from dataclasses import dataclass, field
-from typing import Any
-
-from pyiceberg.partitioning import PartitionField, PartitionSpec
-from pyiceberg.schema import Schema
-from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
-from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform
 from pyiceberg.types import (
     DoubleType,
     FloatType,
-    IcebergType,
     IntegerType,
     ListType,
     LongType,
-    MapType,
-    NestedField,
     StringType,
     TimestamptzType,
 )
+
+from pipelines.lake.table_spec import TableSpec, metadata, schema
 
 # Properties that the lake keeps on its tables, beside Iceberg's own.
 TOKENIZER_PROPERTY = "embedlake.tokenizer"  # chunks: fingerprint of the tokenizer of `input_ids`
@@ -28,85 +20,8 @@ LINES_PROPERTY = "embedlake.lines"  # boilerplate: how lines got their keys, as 
 FOLLOWED_PROPERTY = "embedlake.followed"  # documents: sequence number up to which the other tables follow
 MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
 
-_COMMON = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "zstd",
-    "write.parquet.compression-level": "1",
-    # Many jobs share a table; Spark and pyiceberg both rebase an append. 4, the default, ran out in tests
-    # of facts.md with six writers, 20 did not.
-    "commit.retry.num-retries": "20",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
-}
-
-
 # A change of few rows writes those rows, and not their files anew; readers leave the old ones out.
 _ROW_CHANGES = {"write.merge.mode": "merge-on-read", "write.delete.mode": "merge-on-read"}
-
-
-@dataclass(frozen=True)
-class TableSpec:
-    """A table's definition, engine-free.
-
-    Attributes:
-        name: Name within the namespace.
-        doc: What a row is.
-        schema: Iceberg schema, every column documented. Catalogues may renumber field ids on create.
-        partitions: (column, transform, partition field's name), in order.
-        order: Columns that a data file is sorted by, ascending.
-        properties: Table properties at creation.
-    """
-
-    name: str
-    doc: str
-    schema: Schema
-    partitions: tuple[tuple[str, str, str], ...] = ()
-    order: tuple[str, ...] = ()
-    properties: dict[str, str] = field(default_factory=dict)
-
-    def partition_spec(self, buckets: int) -> PartitionSpec:
-        """The Iceberg partition spec, with `bucket` transforms of the given size."""
-        fields = []
-        for number, (column, transform, name) in enumerate(self.partitions):
-            source_id = self.schema.find_field(column).field_id
-            made: Transform[Any, Any] = IdentityTransform()
-            if transform == "bucket":
-                made = BucketTransform(buckets)
-            fields.append(
-                PartitionField(source_id=source_id, field_id=1000 + number, transform=made, name=name)
-            )
-        return PartitionSpec(*fields)
-
-    def sort_order(self) -> SortOrder:
-        """The Iceberg sort order of a file."""
-        return SortOrder(
-            *(
-                SortField(
-                    source_id=self.schema.find_field(column).field_id,
-                    transform=IdentityTransform(),
-                    direction=SortDirection.ASC,
-                    null_order=NullOrder.NULLS_FIRST,
-                )
-                for column in self.order
-            )
-        )
-
-    def table_properties(self) -> dict[str, str]:
-        """Properties at creation: the common ones, the table's own, and its doc."""
-        return _COMMON | {"comment": self.doc} | self.properties
-
-
-def _schema(*columns: tuple[str, IcebergType, bool, str]) -> Schema:
-    return Schema(
-        *(
-            NestedField(field_id=number, name=name, field_type=type_, required=required, doc=doc)
-            for number, (name, type_, required, doc) in enumerate(columns, start=1)
-        )
-    )
-
-
-def _metadata(first_id: int) -> MapType:
-    return MapType(first_id, StringType(), first_id + 1, StringType(), value_required=False)
 
 
 _STRING, _INT = StringType(), IntegerType()
@@ -114,7 +29,7 @@ _STRING, _INT = StringType(), IntegerType()
 CHUNKS = TableSpec(
     name="chunks",
     doc="One row per chunk of a kept document, tokenised. A data file is a unit of embedding work.",
-    schema=_schema(
+    schema=schema(
         (
             "chunk_id",
             _STRING,
@@ -140,7 +55,7 @@ CHUNKS = TableSpec(
             "Token ids of the text alone, without prefix and special tokens",
         ),
         ("n_tokens", _INT, True, "Length of input_ids"),
-        ("metadata", _metadata(102), False, "The document's further columns, as strings"),
+        ("metadata", metadata(102), False, "The document's further columns, as strings"),
     ),
     partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
     # Sorted by length, a unit's batches hold rows of one length: little padding.
@@ -159,7 +74,7 @@ CHUNKS = TableSpec(
 DOCUMENTS = TableSpec(
     name="documents",
     doc="The ledger, and the truth that chunks, duplicates and rejects follow: one row per document.",
-    schema=_schema(
+    schema=schema(
         ("doc_id", _STRING, True, "The document; for a reject beside an accepted one, its id, # and a hash"),
         ("given_id", _STRING, True, "The id as the corpus gave it, or what stands for it: file and row"),
         ("source", _STRING, True, "The part of the corpus that the document comes from"),
@@ -180,7 +95,7 @@ DOCUMENTS = TableSpec(
         ("position", LongType(), True, "Its place in the file: row, byte or line, as the format has it"),
         ("bands", ListType(101, LongType(), element_required=True), False, "Keys of the MinHash bands"),
         ("text", _STRING, False, "The normalised text; null of a reject"),
-        ("metadata", _metadata(102), False, "The document's further columns, as strings"),
+        ("metadata", metadata(102), False, "The document's further columns, as strings"),
     ),
     partitions=(("source", "identity", "source"), ("doc_id", "bucket", "doc_bucket")),
     properties=_ROW_CHANGES
@@ -197,7 +112,7 @@ DOCUMENTS = TableSpec(
 DUPLICATES = TableSpec(
     name="duplicates",
     doc="One row per removed document, with the kept one that stands for it.",
-    schema=_schema(
+    schema=schema(
         ("doc_id", _STRING, True, "The removed document"),
         ("source", _STRING, True, "The part of the corpus that it comes from"),
         ("kept_doc_id", _STRING, True, "A document that is kept"),
@@ -211,7 +126,7 @@ DUPLICATES = TableSpec(
 REJECTS = TableSpec(
     name="rejects",
     doc="One row per thing that could not be used, with its reason and what is needed to try it again.",
-    schema=_schema(
+    schema=schema(
         ("key", _STRING, True, "What was rejected: a file, a document's id, or model and chunk_id"),
         ("stage", _STRING, True, "read (a file), curate (a document) or embed (a chunk)"),
         ("source", _STRING, True, "The part of the corpus that it comes from"),
@@ -232,7 +147,7 @@ REJECTS = TableSpec(
 EMBEDDINGS = TableSpec(
     name="embeddings",
     doc="One row per chunk and model: the full-dimension vector, normalised. Smaller ones are slices of it.",
-    schema=_schema(
+    schema=schema(
         ("chunk_id", _STRING, True, "The chunk"),
         (
             "model",
@@ -278,7 +193,7 @@ EMBEDDINGS = TableSpec(
 BOILERPLATE = TableSpec(
     name="boilerplate",
     doc="What has been learnt of each source: one row that says so, and one per line that it repeats.",
-    schema=_schema(
+    schema=schema(
         ("source", _STRING, True, "The part of the corpus; with any row here it is learnt"),
         (
             "key",
@@ -296,5 +211,33 @@ BOILERPLATE = TableSpec(
     ),
 )
 
-TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE)
+RUNS = TableSpec(
+    name="runs",
+    doc="One row per run of a job that had something to do and was not killed.",
+    schema=schema(
+        ("run_id", _STRING, True, "Also in the summaries of the snapshots that it made"),
+        ("job", _STRING, True, "embed"),
+        ("model", _STRING, False, "The model's key"),
+        ("started_at", TimestamptzType(), True, "When it began"),
+        ("ended_at", TimestamptzType(), True, "When it ended"),
+        ("outcome", _STRING, True, "done, failed or stopped (by a signal)"),
+        ("detail", _STRING, False, "What a failed run said"),
+        ("hardware", _STRING, False, "What its encoders ran on, by the name that the device has"),
+        ("encoders", _INT, True, "How many became ready"),
+        ("rows", LongType(), True, "Rows committed"),
+        ("rejects", LongType(), True, "Rows rejected"),
+        ("copied_rows", LongType(), True, "Of the rows, those with the vector of an equal text"),
+        ("needless_rows", LongType(), True, "Rows left to another run"),
+        ("units", LongType(), True, "Units of work written"),
+        ("commits", LongType(), True, "Snapshots made"),
+        ("retries", LongType(), True, "Units tried again"),
+        ("tokens", LongType(), True, "What the model read, specials and prefixes included"),
+        ("padded_tokens", LongType(), True, "The same, padding included"),
+        ("seconds", DoubleType(), True, "Of the whole run"),
+        ("encoding_seconds", DoubleType(), True, "From the first unit taken up to the last commit"),
+        ("busy_seconds", DoubleType(), True, "That encoders were at work, all together"),
+    ),
+)
+
+TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS)
 BY_NAME = {table.name: table for table in TABLES}

@@ -3,12 +3,14 @@
 import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipelines.embed.engine.trouble import Fault
-from pipelines.embed.plan.units import Unit
+from pipelines.embed.plan.units import Slice, Unit
+from pipelines.embed.work.cache import CacheIndex, Hashes, matches, pending_hashes, with_cached
 from pipelines.embed.work.encode import encode_unit
 from pipelines.embed.work.read import GoneError, read_unit
 from pipelines.embed.work.wire import EncoderFactory, Finished, Job, UnitRows, reject_rows
@@ -107,11 +109,12 @@ class HelperActor:
     def ready(self) -> None:
         """Answers when the tokenizer is loaded."""
 
-    def read(self, unit: Unit) -> UnitRows | Failure:
-        """The unit's pending rows."""
+    def read(self, unit: Unit, index: CacheIndex | None = None) -> UnitRows | Failure:
+        """The unit's pending rows, those with their vectors whose texts are in the index."""
         try:
             with explained(self._job.lake):
-                return read_unit(self._job, unit, self._tokenizer)
+                rows = read_unit(self._job, unit, self._tokenizer)
+                return rows if index is None else with_cached(self._job, rows, index)
         except EmbedlakeError as error:
             return Failure.of(error)
         except Exception as error:  # a damaged file, most likely: no row of it can be named in a reject
@@ -126,6 +129,22 @@ class HelperActor:
         try:
             with explained(self._job.lake):
                 return write_unit(self._job, unit)
+        except EmbedlakeError as error:
+            return Failure.of(error)
+
+    def hashes(self, slices: tuple[Slice, ...]) -> Hashes | Failure:
+        """See `pending_hashes`."""
+        try:
+            with explained(self._job.lake):
+                return pending_hashes(self._job.table("chunks"), slices)
+        except EmbedlakeError as error:
+            return Failure.of(error)
+
+    def matches(self, files: tuple[tuple[int, str], ...], probe: Hashes) -> Any:
+        """See `matches`."""
+        try:
+            with explained(self._job.lake):
+                return matches(self._job.table("embeddings"), files, probe)
         except EmbedlakeError as error:
             return Failure.of(error)
 

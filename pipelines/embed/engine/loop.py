@@ -8,11 +8,13 @@ from typing import Any
 
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.engine.actors import Failure, Ready
+from pipelines.embed.engine.cache import build_index
 from pipelines.embed.engine.nodes import Device
 from pipelines.embed.engine.pool import Pool, Worker
 from pipelines.embed.engine.session import load_ray
 from pipelines.embed.engine.trouble import Attempt, Fault, Verdict, after
 from pipelines.embed.metrics import Metrics
+from pipelines.embed.plan.survey import Plan
 from pipelines.embed.plan.units import Unit
 from pipelines.embed.work.wire import EncoderFactory, Finished, Job
 from pipelines.errors import EmbedlakeError, EnvironmentFault
@@ -59,10 +61,26 @@ class Engine:
     _pause_until: float = 0.0
     _unreachable_since: float | None = None
     _described: bool = False
+    _index: Any = None  # of a CacheIndex
 
     def __post_init__(self) -> None:
         self._ray = load_ray()
         self._pool = Pool(self.job, self.factory, self.config, self.device)
+
+    def use_cache(self, plan: Plan) -> None:
+        """Looks for texts that the model has embedded; what fails there costs only their being done anew."""
+        self._pool.refresh()
+        starting = {ref: worker for ref, worker in self._pool.starting() if worker.id in self._pool.helpers}
+        try:
+            if starting:
+                ready, _ = self._ray.wait(list(starting), num_returns=len(starting), timeout=60)
+                for ref in ready:
+                    self._started(ref, starting[ref])
+            index = build_index(self._pool, plan, self.progress)
+        except (EmbedlakeError, self._ray.exceptions.RayError) as error:
+            self.progress.say(f"texts that are embedded already are not looked up: {_line(error)}")
+            return
+        self._index = None if index is None else self._ray.put(index)
 
     def run(self, units: Iterator[Unit]) -> Generator[Finished]:
         """Yields each unit, or part of one, as soon as it is written, in no particular order.
@@ -108,7 +126,7 @@ class Engine:
                 if unit is None:
                     return False
                 attempt = Attempt(unit)
-            read = helper.handle.read.remote(attempt.unit)
+            read = helper.handle.read.remote(attempt.unit, self._index)
             encoded = encoder.handle.encode.remote(read)
             written = helper.handle.write.remote(encoded)
             self._number += 1
@@ -171,7 +189,7 @@ class Engine:
             return
         self._pool.seen_ready(worker, said)
         if is_encoder and said is not None:
-            self.metrics.encoder_ready(worker.id, said.hardware)
+            self.metrics.encoder_ready(said.hardware)
             if said.how and not self._described:
                 self.progress.say(f"encoders run {said.how}")
                 self._described = True

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from pipelines.embed.plan.evidence import ChunkFiles, Ints, Range, RejectedChunk, weigh
+from pipelines.embed.plan.evidence import ChunkFiles, EmbeddedFiles, Ints, Range, RejectedChunk, weigh
 from pipelines.embed.plan.lengths import Lengths
 from pipelines.embed.plan.manifests import chunk_files, embedded_files
 from pipelines.embed.plan.reconcile import reconcile
@@ -53,6 +53,7 @@ class Plan:
     Attributes:
         model: The model's key.
         chunks: Every live data file of the snapshot of `chunks` that was read.
+        embedded: Every live data file of the model's embeddings.
         chunks_snapshot: That snapshot; None where there is none.
         baseline: Sequence number of the snapshot of `embeddings` that was read.
         settled_rows: Chunks that were embedded or rejected before.
@@ -65,6 +66,7 @@ class Plan:
 
     model: str
     chunks: ChunkFiles
+    embedded: EmbeddedFiles
     chunks_snapshot: int | None
     baseline: int
     settled_rows: int
@@ -201,6 +203,7 @@ def _survey(lake: Lake, model: str, progress: Progress, wanted: Wanted) -> Plan:
     return Plan(
         model=model,
         chunks=chunks,
+        embedded=embedded,
         chunks_snapshot=snapshot.snapshot_id if snapshot else None,
         baseline=sequence_number(embeddings),
         settled_rows=verdict.done_rows + found.done_rows,

@@ -42,11 +42,20 @@ def encode_unit(job: Job, encoder: BatchEncoder, unit: UnitRows) -> UnitRows:
     inputs = unit.inputs
     if inputs is None:
         raise ModelError("a unit was encoded twice")
-    first_U, text_N = same_text(unit.rows.column("text_hash"))
-    repeated = len(first_U) < len(inputs)
-    vectors_ND = _vectors(job, encoder, inputs.take(first_U) if repeated else inputs)
-    if repeated:
-        vectors_ND = vectors_ND[text_N]
+    new_N = np.ones(len(inputs), dtype=np.bool_)
+    if unit.known is not None:
+        new_N[unit.known.rows_K] = False
+    new_K = np.flatnonzero(new_N)
+    hashes = unit.rows.column("text_hash")
+    first_U, text_K = same_text(hashes if new_N.all() else hashes.filter(pa.array(new_N)))
+    first_U = new_K[first_U]
+    vectors_ND = _vectors(job, encoder, inputs if len(first_U) == len(inputs) else inputs.take(first_U))
+    if len(first_U) < len(inputs):
+        encoded_UD = vectors_ND
+        vectors_ND = np.empty((len(inputs), job.model.dimension), dtype=np.float32)
+        vectors_ND[new_K] = encoded_UD[text_K]
+        if unit.known is not None:
+            vectors_ND[unit.known.rows_K] = unit.known.vectors_KD
     good_N = usable(vectors_ND)
     rows, rejects = unit.rows, unit.rejects
     if not good_N.all():

@@ -66,6 +66,19 @@ EncoderFactory = Callable[[Job, str, int | None], BatchEncoder]
 
 
 @dataclass(frozen=True)
+class Known:
+    """Vectors that were there already.
+
+    Attributes:
+        rows_K: Whose they are: rows of a unit, ascending.
+        vectors_KD: float32.
+    """
+
+    rows_K: npt.NDArray[np.int64]  # noqa: N815 - the names carry their shape
+    vectors_KD: npt.NDArray[np.float32]  # noqa: N815
+
+
+@dataclass(frozen=True)
 class UnitRows:
     """A unit on its way.
 
@@ -76,6 +89,7 @@ class UnitRows:
             order of the slices.
         inputs: What the model reads, a row each; None once they are encoded.
         vectors_ND: float32, a row each; None before.
+        known: Rows whose vectors are there already.
         rejects: Rows that cannot be embedded, with REJECT_COLUMNS.
         tokens: What the model reads or has read, specials and prefixes included.
         copied: Rows that got the vector of an equal text.
@@ -91,6 +105,7 @@ class UnitRows:
     vectors_ND: npt.NDArray[np.float32] | None  # noqa: N815 - the name carries its shape
     rejects: pa.Table
     tokens: int
+    known: Known | None = None
     copied: int = 0
     began: float = 0.0
     busy: float = 0.0
