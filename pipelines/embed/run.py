@@ -192,7 +192,7 @@ def _embed_units(
     config, progress = engine.config, engine.progress
     pending = plan.pending_rows if limit is None else min(limit, plan.pending_rows)
     encoders = place(session.nodes(), config, engine.device)
-    tokens = _unit_tokens(plan, config, engine.device, max(1, encoders.actors))
+    tokens = unit_tokens(plan, config, engine.device, max(1, encoders.actors))
     units = plan.units(tokens, _unit_rows(config, engine, session, max(1, encoders.actors)), limit)
     seats = {seat.threads for seat in encoders.encoders.values()}
     what = (
@@ -225,7 +225,8 @@ def _embed_units(
             finished.close()
 
 
-def _unit_tokens(plan: Plan, config: EmbedConfig, device: str, encoders: int) -> int:
+def unit_tokens(plan: Plan, config: EmbedConfig, device: str, encoders: int) -> int:
+    """About how many tokens a unit should have: some seconds of work, and several units for each encoder."""
     if config.unit_tokens is not None:
         return config.unit_tokens
     fair = plan.pending_tokens // (encoders * _UNITS_EACH)
