@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.sweep import sweep
-from pipelines.embed.plan.survey import Plan, pending_rows, rejected_chunks, survey
+from pipelines.embed.plan.survey import Plan, Wanted, pending_rows, rejected_chunks, survey
 from pipelines.embed.work.encode import encode_unit
 from pipelines.embed.work.read import read_unit
 from pipelines.embed.work.wire import Finished, Job
@@ -32,29 +32,31 @@ class InlineRun:
     committer: Committer
 
     @classmethod
-    def start(cls, lake: Lake, encoder: Encoder) -> "InlineRun":
+    def start(cls, lake: Lake, encoder: Encoder, wanted: Wanted | None = None) -> "InlineRun":
         """Plans."""
+        wanted = wanted or Wanted()
         run_id = uuid4().hex
         lake.ensure_tables()
-        plan = survey(lake, encoder.key)
+        plan = survey(lake, encoder.key, wanted=wanted)
         sweep(lake, plan)
         record_model(lake.table("embeddings"), encoder.key, asdict(encoder.identity))
-        job = Job(lake.config, encoder.conf, encoder.identity, run_id, 4096)
+        job = Job(lake.config, encoder.conf, encoder.identity, run_id, 4096, wanted.where)
         return cls(plan, job, encoder, Committer(lake, plan, run_id))
 
-    def work(self, tokens: int = 60, rows: int = 20) -> list[Finished]:
+    def work(self, tokens: int = 60, rows: int = 20, limit: int | None = None) -> list[Finished]:
         """Reads, encodes and writes every pending unit; commits none.
 
         Args:
             tokens: Of a unit: few, so that files are split and joined.
             rows: Most rows of a unit.
+            limit: Most rows of all.
         """
         return [
             write_unit(
                 self.job,
                 encode_unit(self.job, self.encoder, read_unit(self.job, unit, self.encoder.tokenizer)),
             )
-            for unit in self.plan.units(tokens, rows)
+            for unit in self.plan.units(tokens, rows, limit)
         ]
 
     def commit(self, units: Sequence[Finished]) -> Committed:

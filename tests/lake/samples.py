@@ -42,6 +42,7 @@ def embeddings(
             "model": model,
             "doc_id": doc_id,
             "source": source,
+            "text_hash": f"hash of {chunk_id}",
             "embedding": [0.0, 0.6, 0.8, float(number)],
             "unit": unit,
         }

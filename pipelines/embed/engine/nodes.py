@@ -125,10 +125,11 @@ def place(nodes: Iterable[Node], config: EmbedConfig, device: Device) -> Placeme
         wanted = _capped(wanted, config.actors)
     encoders = {id: _seat(able[id], count, config, device) for id, count in wanted.items() if count}
     with_cpus = [node for node in nodes if node.cpus > 0]
-    others = [node for node in with_cpus if node.id not in able] or [n for n in with_cpus if n.id in encoders]
+    homes = [node for node in with_cpus if node.id not in able]
+    homes = homes or [node for node in with_cpus if node.id in encoders] or with_cpus
+    homes = homes or [able[id] for id in encoders]  # GPU nodes that tell Ray of no CPU
     helpers: dict[str, int] = {}
-    if encoders and (others or with_cpus):
-        homes = others or with_cpus
+    if encoders:
         total = sum(seat.encoders for seat in encoders.values())
         each = math.ceil(total / _SERVED[device] / len(homes))
         helpers = {node.id: max(1, min(each, math.ceil(node.cpus / 2))) for node in homes}
@@ -138,7 +139,9 @@ def place(nodes: Iterable[Node], config: EmbedConfig, device: Device) -> Placeme
 def _seats(node: Node, config: EmbedConfig, device: Device) -> int:
     if device == "cuda":
         return math.floor(node.gpus / config.gpus_per_actor + 1e-9)
-    return max(0, min(math.floor(node.cpus), _CPU_ENCODERS))
+    cores = math.floor(node.cpus)
+    # More than fit would wait for CPUs for ever.
+    return min(cores, max(1, cores // (config.threads or 1)), _CPU_ENCODERS)
 
 
 def _capped(wanted: dict[str, int], most: int) -> dict[str, int]:

@@ -191,7 +191,9 @@ def weigh(chunks: ChunkFiles, embedded: EmbeddedFiles, rejected: Sequence[Reject
             losses.append(embedded.deleted.get(at, 0))
             there += int(rows_K[at]) - losses[-1]
         complete, broken = _parted(slices)
-        if gone or any(losses):
+        # Fewer than the slice's rows without a delete: chunks were rolled back to before it.
+        fewer = any(live < stop - start for start, stop, live in slices)
+        if gone or any(losses) or fewer:
             counted = gone >= 0 and min(losses) >= 0
             if counted and not broken and not _gaps(complete, rows) and there == rows - gone:
                 done[number] = True

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -29,6 +29,7 @@ from pipelines.progress import Progress, Silent
 
 STAGE = "embed"
 _ATTEMPTS = 5
+_MOST = 1.25  # times the tokens asked for
 _MOST_SLICES = 256  # each becomes a file
 
 
@@ -122,37 +123,39 @@ class Plan:
             limit: End after so many rows.
         """
         waiting: list[Slice] = []
-        number = taken = 0
+        number, left = 0, limit or 0
         for at, whole in enumerate(self.slices()):
-            for piece in self._pieces(at, whole, tokens, rows):
-                if limit is not None and taken + piece.rows > limit:
-                    cut = _first_rows(piece, limit - taken)
-                    waiting += [cut] if cut else []
-                    if waiting:
-                        yield Unit(number, tuple(waiting))
-                    return
-                if waiting and not _fits(waiting, piece, tokens, rows):
+            for piece in self._pieces(self.ranges[at][0], whole, tokens, rows):
+                cut = piece if limit is None or piece.rows <= left else _first_rows(piece, left)
+                if cut is None:
+                    break
+                if waiting and not _fits(waiting, cut, tokens, rows):
                     yield Unit(number, tuple(waiting))
                     waiting, number = [], number + 1
-                waiting.append(piece)
-                taken += piece.rows
+                waiting.append(cut)
+                left -= cut.rows
+            if limit is not None and left == 0:
+                break
         if waiting:
             yield Unit(number, tuple(waiting))
 
-    def _pieces(self, at: int, whole: Slice, tokens: int, rows: int) -> Iterator[Slice]:
-        """A range, or its parts where it is too much for a unit."""
-        pieces = max(round(whole.tokens / tokens), -(-whole.rows // rows))
-        if pieces <= 1:
+    def _pieces(self, number: int, whole: Slice, tokens: int, rows: int) -> Iterator[Slice]:
+        """A slice of a file, or its parts where it is too much for a unit."""
+        lengths = self.lengths(number)
+        if whole.rows <= 1 or (whole.rows <= rows and whole.tokens <= _MOST * tokens + lengths.longest):
             yield whole
             return
-        number, start, stop = self.ranges[at]
-        cuts = self.lengths(number).cuts(start, stop, pieces)
+        pieces = max(2, round(whole.tokens / tokens), -(-whole.rows // rows))
+        cuts = lengths.cuts(whole.start, whole.stop, pieces)
+        if len(cuts) == 2:
+            cuts.insert(1, (whole.start + whole.stop) // 2)
         for first, last in pairwise(cuts):
             piece = whole.part(first, last)
             if piece is not None:
-                share = self.lengths(number).share(first, last) * piece.rows / (last - first)
-                estimate = max(1, round(int(self.chunks.tokens[number]) * share))
-                yield Slice(piece.file_id, piece.file, first, last, piece.rows, estimate, piece.keep)
+                # Pieces of equal tokens differ in rows, and in how many of them are pending: cut again.
+                share = lengths.share(first, last) * piece.rows / (last - first)
+                estimate = max(1, round(lengths.tokens * share))
+                yield from self._pieces(number, replace(piece, tokens=estimate), tokens, rows)
 
 
 def survey(lake: Lake, model: str, progress: Progress | None = None, wanted: Wanted | None = None) -> Plan:
@@ -308,7 +311,7 @@ def _utc(moment: datetime) -> datetime:
 
 def _fits(waiting: list[Slice], piece: Slice, tokens: int, rows: int) -> bool:
     return (
-        sum(part.tokens for part in waiting) + piece.tokens <= 1.25 * tokens
+        sum(part.tokens for part in waiting) + piece.tokens <= _MOST * tokens
         and sum(part.tokens for part in waiting) < tokens
         and len(waiting) < _MOST_SLICES
         and sum(part.rows for part in waiting) + piece.rows <= rows
