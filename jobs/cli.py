@@ -1,5 +1,6 @@
 """The `embedlake` command. Each command parses its options and hands over to the job's module."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -161,16 +162,59 @@ def curate(
             run(settings, inputs or [], Removals(tuple(deletes or ()), full, allow_empty), rebuild, as_json)
 
 
+Limit = Annotated[int | None, typer.Option(min=1, help="No more than so many chunks.")]
+OfSource = Annotated[str | None, typer.Option("--source", help="Only chunks of this source.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"], help="Only chunks that were written after this time (UTC)."
+    ),
+]
+Where = Annotated[
+    str | None, typer.Option(help="Only chunks that match, such as \"n_tokens < 100 and source = 'wiki'\".")
+]
+
+
 @app.command(epilog=_EPILOG)
-def embed(context: typer.Context, model: Model = None, as_json: AsJson = False) -> None:
-    """Embed the chunks that the model has not embedded yet."""
-    from jobs.embed import run
+def plan(
+    context: typer.Context,
+    model: Model = None,
+    limit: Limit = None,
+    source: OfSource = None,
+    since: Since = None,
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what 'embed' would do, and how many hours and what cost that is on each accelerator."""
+    from jobs.plan import run
+    from pipelines.embed.plan.survey import Wanted
 
     job: Job = context.obj
     with guarded(job.debug):
         settings = job.settings(model=model)
         with guarded(job.debug, settings.lake):
-            run(settings, as_json)
+            run(settings, Wanted(source, since, limit, where), as_json)
+
+
+@app.command(epilog=_EPILOG)
+def embed(
+    context: typer.Context,
+    model: Model = None,
+    limit: Limit = None,
+    source: OfSource = None,
+    since: Since = None,
+    where: Where = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed the chunks that the model has not embedded yet."""
+    from jobs.embed import run
+    from pipelines.embed.plan.survey import Wanted
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model)
+        with guarded(job.debug, settings.lake):
+            run(settings, Wanted(source, since, limit, where), as_json)
 
 
 @app.command(epilog=_EPILOG)

@@ -74,12 +74,13 @@ class ConsoleProgress:
         columns += [] if total is None else [TaskProgressColumn()]
         columns += [_Amounts(), TimeElapsedColumn()]
         columns += [] if total is None else [TextColumn("left"), TimeRemainingColumn()]
+        columns += [TextColumn("{task.fields[note]}", style="dim", markup=False)]
         with Progress(*columns, console=self.console) as bar:
-            task = bar.add_task(f"{label:<30}", total=total, unit=unit)
+            task = bar.add_task(f"{label:<30}", total=total, unit=unit, note="")
 
             class Bar:
-                def done(self, amount: int) -> None:
-                    bar.update(task, completed=amount)
+                def done(self, amount: int, note: str = "") -> None:
+                    bar.update(task, completed=amount, note=note)
 
             yield Bar()
 
@@ -119,7 +120,7 @@ class _PlainStep:
         self.begin()
         self._say(f"{self._label}: done in {monotonic() - self.started:.1f} s")
 
-    def done(self, count: int) -> None:
+    def done(self, count: int, note: str = "") -> None:
         now = monotonic()
         if self._first is None and count:
             self._first = (now, count)
@@ -127,7 +128,8 @@ class _PlainStep:
             return
         self._said = now
         self.begin()
-        self._say(f"{self._label}: {amount(count, self._unit)}{self._rest(now, count)}")
+        told = f"{self._label}: {amount(count, self._unit)}{self._rest(now, count)}"
+        self._say(f"{told}; {note}" if note else told)
 
     def _rest(self, now: float, count: int) -> str:
         if self._total is None:

@@ -8,8 +8,13 @@ from typing import Protocol
 class Step(Protocol):
     """One step of a stage, with a total that is true from the start."""
 
-    def done(self, amount: int) -> None:
-        """So much of the total is done, counted from the step's beginning."""
+    def done(self, amount: int, note: str = "") -> None:
+        """So much of the total is done, counted from the step's beginning.
+
+        Args:
+            amount: In the step's unit.
+            note: How it goes, in a few words.
+        """
 
 
 class Progress(Protocol):
@@ -29,7 +34,7 @@ class Progress(Protocol):
 
 
 class _SilentStep:
-    def done(self, amount: int) -> None:
+    def done(self, amount: int, note: str = "") -> None:
         """Forgets it."""
 
 

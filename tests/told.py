@@ -12,6 +12,7 @@ class Told:
     lines: list[str] = field(default_factory=list)
     steps: list[tuple[str, int | None, str]] = field(default_factory=list)
     amounts: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     at_done: Callable[[int], None] = lambda amount: None
 
     @contextmanager
@@ -19,8 +20,9 @@ class Told:
         self.steps.append((label, total, unit))
         yield self
 
-    def done(self, amount: int) -> None:
+    def done(self, amount: int, note: str = "") -> None:
         self.amounts.append(amount)
+        self.notes.append(note)
         self.at_done(amount)
 
     def say(self, line: str) -> None:

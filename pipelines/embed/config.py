@@ -32,6 +32,8 @@ class EmbedConfig(Config):
         label_selector: Labels of the Ray nodes that may run encoders, such as
             `{"ray.io/accelerator-type": "H100"}`; None is any node.
         node_wait_seconds: The run ends if for so long no node has what an encoder needs.
+        metrics_port: Where Prometheus may ask for the run's metrics; None serves none.
+        metrics_address: On which interface.
         patience_seconds: So long the object store and the catalogue may be unreachable before the run ends.
     """
 
@@ -49,6 +51,8 @@ class EmbedConfig(Config):
     label_selector: dict[str, str] | None = None
     node_wait_seconds: float = Field(default=45.0, gt=0)
     patience_seconds: float = Field(default=300.0, gt=0)
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    metrics_address: str = "127.0.0.1"
 
 
 class RayConfig(Config):

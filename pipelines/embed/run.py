@@ -20,8 +20,9 @@ from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.embed.engine.loop import Engine
 from pipelines.embed.engine.nodes import place
 from pipelines.embed.engine.session import RaySession
-from pipelines.embed.metrics import Metrics
+from pipelines.embed.metrics import Metrics, exported
 from pipelines.embed.plan.survey import Plan, Wanted, survey
+from pipelines.embed.record import recorded
 from pipelines.embed.work.encode import load_encoder
 from pipelines.embed.work.wire import EncoderFactory, Job
 from pipelines.encoder.conf import ModelConf
@@ -141,20 +142,24 @@ def embed(
         device = device or _device(config, session)
         run_id = uuid.uuid4().hex
         job = Job(lake.config, conf, model, run_id, config.batch_tokens, wanted.where)
-        for _ in range(_ROUNDS):
-            engine = Engine(job, factory, config, device, progress, metrics)
-            committer = Committer(lake, plan, run_id, total)
-            _embed_units(engine, plan, wanted.limit, session, committer)
-            if engine.gone and not committer.chunks_changed():
-                raise engine.gone
-            if not engine.gone and committer.only_grew():
-                break
-            # Chunks were compacted or taken away meanwhile: what was dropped has new files, and rows that
-            # were committed as their chunks went have none.
-            plan = survey(lake, model.key, progress, wanted)
-            swept += sweep(lake, plan) if plan.stale else 0
-            if not engine.gone or not plan.pending_rows:
-                break
+        with (
+            exported(metrics, model.key, config.metrics_port, config.metrics_address),
+            recorded(lake, run_id, model.key, metrics, total, progress),
+        ):
+            for _ in range(_ROUNDS):
+                engine = Engine(job, factory, config, device, progress, metrics)
+                committer = Committer(lake, plan, run_id, total)
+                _embed_units(engine, plan, wanted.limit, session, committer)
+                if engine.gone and not committer.chunks_changed():
+                    raise engine.gone
+                if not engine.gone and committer.only_grew():
+                    break
+                # Chunks were compacted or taken away meanwhile: what was dropped has new files, and rows that
+                # were committed as their chunks went have none.
+                plan = survey(lake, model.key, progress, wanted)
+                swept += sweep(lake, plan) if plan.stale else 0
+                if not engine.gone or not plan.pending_rows:
+                    break
         encoding = time.time() - (metrics.encoding_from or time.time())
     seconds = time.monotonic() - began
     return _report(model, settled, swept, total, metrics, seconds, min(seconds, encoding))
@@ -187,7 +192,7 @@ def _embed_units(
     config, progress = engine.config, engine.progress
     pending = plan.pending_rows if limit is None else min(limit, plan.pending_rows)
     encoders = place(session.nodes(), config, engine.device)
-    tokens = _unit_tokens(plan, config, engine.device, max(1, encoders.actors))
+    tokens = unit_tokens(plan, config, engine.device, max(1, encoders.actors))
     units = plan.units(tokens, _unit_rows(config, engine, session, max(1, encoders.actors)), limit)
     seats = {seat.threads for seat in encoders.encoders.values()}
     what = (
@@ -200,24 +205,28 @@ def _embed_units(
         f"({engine.job.model.precision}): {encoders.actors} encoder{'s' * (encoders.actors != 1)}, {what}; "
         f"{plan.settled_rows:,} chunks are done already"
     )
-    rows = 0
     if config.cache:
         engine.use_cache(plan)
     finished = engine.run(units)
+    share = pending / plan.pending_rows
+    planned, done = round(plan.pending_tokens * share), 0
+    engine.metrics.planned(planned)
     with CommitLoop(committer.commit, config.commit_seconds, config.commit_units) as loop:
         try:
             with progress.step("loading the model, first unit", None, "units"):
                 first = next(finished, None)
-            with progress.step("embedding", pending, "rows") as step:
+            with progress.step("embedding", planned, "tokens") as step:
                 for unit in itertools.chain([first] if first else [], finished):
                     loop.add(unit)
-                    rows += unit.rows
-                    step.done(rows)
+                    done += unit.unit.tokens
+                    engine.metrics.committed(committer.total.commits)
+                    step.done(min(done, planned), engine.metrics.note())
         finally:
             finished.close()
 
 
-def _unit_tokens(plan: Plan, config: EmbedConfig, device: str, encoders: int) -> int:
+def unit_tokens(plan: Plan, config: EmbedConfig, device: str, encoders: int) -> int:
+    """About how many tokens a unit should have: some seconds of work, and several units for each encoder."""
     if config.unit_tokens is not None:
         return config.unit_tokens
     fair = plan.pending_tokens // (encoders * _UNITS_EACH)
@@ -246,7 +255,6 @@ def _report(
     seconds: float,
     encoding: float,
 ) -> EmbedReport:
-    encoders = max(1, len(metrics.ready_since))
     return EmbedReport(
         model=model.key,
         precision=model.precision,
@@ -260,11 +268,11 @@ def _report(
         commits=total.commits,
         retries=sum(metrics.retries.values()),
         tokens=metrics.tokens,
-        padding=1 - metrics.tokens / metrics.padded_tokens if metrics.padded_tokens else 0.0,
+        padding=metrics.padding,
         seconds=seconds,
         encoding_seconds=encoding,
         tokens_per_second=metrics.tokens / encoding if encoding else 0.0,
-        busy=metrics.busy_seconds / (encoders * encoding) if encoding else 0.0,
+        busy=metrics.busy,
     )
 
 

@@ -19,7 +19,8 @@ from pipelines.errors import CatalogError, CommitError, ModelError
 from pipelines.lake import s3
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig
 from pipelines.lake.faults import explained
-from pipelines.lake.tables import BY_NAME, TABLES, TOKENIZER_PROPERTY, TableSpec
+from pipelines.lake.table_spec import TableSpec
+from pipelines.lake.tables import BY_NAME, TABLES, TOKENIZER_PROPERTY
 
 T = TypeVar("T")
 _ATTEMPTS = 20

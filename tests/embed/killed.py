@@ -22,7 +22,7 @@ class _Halting:
     def step(self, label: str, total: int | None, unit: str) -> Iterator["_Halting"]:
         yield self
 
-    def done(self, amount: int) -> None:
+    def done(self, amount: int, note: str = "") -> None:
         committed = self._lake.table("embeddings").scan().count()
         print(f"committed {committed}", flush=True)  # noqa: T201 - read by the test
         if committed:

@@ -20,6 +20,7 @@ from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import CatalogError, CommitError, ModelError, StorageError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.models import record_model, recorded_models
+from pipelines.lake.runs import recorded_runs
 from pipelines.lake.scan import scan_files
 from pipelines.lake.tables import CHUNKS, MODEL_PROPERTY
 from pipelines.progress import Silent
@@ -57,9 +58,12 @@ def test_every_chunk_is_embedded_once_and_a_second_run_does_nothing(
         "loading the model, first unit",
         "embedding",
     ]
-    assert told.steps[-1] == ("embedding", _CHUNKS + 1, "rows")
+    (_, planned, unit) = told.steps[-1]
+    assert unit == "tokens"
     assert told.amounts == sorted(told.amounts)
-    assert told.amounts[-1] == _CHUNKS + 1
+    assert told.amounts[-1] == planned
+    assert "tokens/s" in told.notes[-1]
+    assert "1 rejects" in told.notes[-1]
     assert "1 encoder, 1 CPU thread each" in told.lines[0]
     recorded = recorded_models(lake.table("embeddings").properties)[report.model]
     assert (recorded["dimension"], recorded["precision"]) == (384, report.precision)
@@ -69,7 +73,15 @@ def test_every_chunk_is_embedded_once_and_a_second_run_does_nothing(
     assert snapshot.summary.additional_properties["embedlake.model"] == report.model
     assert snapshot.summary.additional_properties["embedlake.stage"] == "embed"
 
+    (run,) = recorded_runs(lake)
+    assert (run.outcome, run.job, run.model, run.detail) == ("done", "embed", report.model, None)
+    assert (run.rows, run.rejects, run.units, run.commits) == (60, 1, report.units, report.commits)
+    assert (run.tokens, run.encoders) == (report.tokens, 1)
+    assert run.hardware
+    assert 0 < run.busy_seconds <= run.encoding_seconds <= run.seconds
+
     again = embed(lake, conf, _CONFIG, RayConfig(), told)
+    assert len(recorded_runs(lake)) == 1  # nothing was to do
     assert (again.rows, again.rejects, again.units, again.settled_rows) == (0, 0, 0, _CHUNKS + 1)
     assert (
         told.lines[-1] == f"nothing to embed: {_CHUNKS + 1} chunks are done by {report.model}, none is left"
@@ -106,7 +118,10 @@ def test_a_signal_commits_what_is_finished(
     with pytest.raises(expected):
         embed(lake, conf, config, RayConfig(), told)
     assert signal.getsignal(signal.SIGTERM) is before
-    assert check_accounts(lake, encoder.key) == _CHUNKS - told.amounts[-1]
+    assert 0 < check_accounts(lake, encoder.key) < _CHUNKS  # one commit, at the end
+    (run,) = recorded_runs(lake)
+    assert (run.outcome, run.detail) == ("stopped", expected.__name__)
+    assert run.rows == vectors(lake, encoder.key).num_rows
 
 
 def test_a_killed_driver_loses_what_is_in_flight_and_no_more(
@@ -130,7 +145,6 @@ def test_a_killed_driver_loses_what_is_in_flight_and_no_more(
     report = embed(lake, conf, _CONFIG, RayConfig(), told)
     assert (report.rows, report.settled_rows) == (_CHUNKS - committed, committed)
     assert [label for label, total, _ in told.steps if total] == ["comparing chunk ids", "embedding"]
-    assert told.steps[-1] == ("embedding", _CHUNKS - committed, "rows")
     assert check_accounts(lake, encoder.key) == 0
 
 
@@ -143,7 +157,10 @@ def test_an_error_in_a_worker_comes_back_as_itself_and_the_rest_is_committed(
     with pytest.raises(StorageError, match=r"is gone.*Run the same command again") as caught:
         embed(lake, conf, _CONFIG, RayConfig(), Silent())
     assert lost in str(caught.value)
-    assert check_accounts(lake, encoder.key) == rows
+    assert vectors(lake, encoder.key).num_rows == _CHUNKS - rows
+    (run,) = recorded_runs(lake)
+    assert run.outcome == "failed"
+    assert "is gone" in str(run.detail)
 
 
 # Refusals: none of these needs a Ray.

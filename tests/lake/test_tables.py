@@ -7,7 +7,8 @@ from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform
 from pyiceberg.types import ListType, StringType
 
 from pipelines.lake import LakeConfig
-from pipelines.lake.tables import BY_NAME, TABLES, TableSpec
+from pipelines.lake.table_spec import TableSpec
+from pipelines.lake.tables import BY_NAME, TABLES
 from tests.lake.samples import opened
 
 KEYS = {

@@ -189,7 +189,7 @@ class Engine:
             return
         self._pool.seen_ready(worker, said)
         if is_encoder and said is not None:
-            self.metrics.encoder_ready(worker.id, said.hardware)
+            self.metrics.encoder_ready(said.hardware)
             if said.how and not self._described:
                 self.progress.say(f"encoders run {said.how}")
                 self._described = True

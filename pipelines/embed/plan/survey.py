@@ -3,24 +3,28 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression, parser
+from pyiceberg.expressions.visitors import bind
 from pyiceberg.table import Table
+from pyparsing import ParseException
 
 from pipelines.embed.plan.evidence import ChunkFiles, EmbeddedFiles, Ints, Range, RejectedChunk, weigh
 from pipelines.embed.plan.lengths import Lengths
 from pipelines.embed.plan.manifests import chunk_files, embedded_files
 from pipelines.embed.plan.reconcile import reconcile
 from pipelines.embed.plan.units import Partition, Slice, Unit, parsed
-from pipelines.errors import CommitError
+from pipelines.errors import CommitError, ConfigError
 from pipelines.lake import Lake
 from pipelines.lake.added import sequence_number
 from pipelines.lake.faults import explained
 from pipelines.lake.filters import all_of, equals, starts_with
+from pipelines.lake.scan import scan_files
 from pipelines.progress import Progress, Silent
 
 STAGE = "embed"
@@ -34,7 +38,7 @@ class Wanted:
 
     Attributes:
         source: Only of this source.
-        since: Only of data files that came after this time.
+        since: Only of data files that came after this time, UTC where it has no zone.
         limit: No more than about so many: the last unit is cut.
         where: Only rows that match this filter over columns of `chunks`, as pyiceberg parses it.
     """
@@ -271,13 +275,35 @@ def _wanted_files(table: Table, chunks: ChunkFiles, wanted: Wanted) -> npt.NDArr
         before = [
             int(snapshot.sequence_number or 0)
             for snapshot in table.snapshots()
-            if snapshot.timestamp_ms <= wanted.since.timestamp() * 1000
+            if snapshot.timestamp_ms <= _utc(wanted.since).timestamp() * 1000
         ]
         mask &= chunks.sequence > max(before, default=0)
     if wanted.where is not None:
-        matching = {task.file.file_path for task in table.scan(row_filter=wanted.where).plan_files()}
+        matching = {file.path for file in scan_files(table, row_filter(table, wanted.where))}
         mask &= np.isin(chunks.paths.to_numpy(zero_copy_only=False), list(matching))
     return mask
+
+
+def row_filter(table: Table, where: str) -> BooleanExpression:
+    """A filter in words, that fits the table's columns.
+
+    Raises:
+        ConfigError: It cannot be read, or names a column that is not there.
+    """
+    try:
+        expression: BooleanExpression = parser.parse(where)
+        bind(table.schema(), expression, case_sensitive=True)
+    except (ParseException, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"the filter '{where}' cannot be used: {reason}",
+            "Compare columns with constants: n_tokens < 100 and source = 'wiki'",
+        ) from error
+    return expression
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _fits(waiting: list[Slice], piece: Slice, tokens: int, rows: int) -> bool:

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import parser
 from pyiceberg.expressions.visitors import bind
 from pyiceberg.io.pyarrow import expression_to_pyarrow
 from pyiceberg.table import Table
 
+from pipelines.embed.plan.survey import row_filter
 from pipelines.embed.plan.units import Named, Slice, Unit
 from pipelines.embed.work.wire import REJECT_COLUMNS, Job, UnitRows, reject_rows
 from pipelines.encoder.ragged import Ragged
@@ -66,8 +66,8 @@ def _read_slice(table: Table, piece: Slice, content: str, where: str | None) -> 
     columns = [*KEYS, content]
     condition = None
     if where is not None:
-        expression = parser.parse(where)
-        condition = expression_to_pyarrow(bind(table.schema(), expression, case_sensitive=True))
+        bound = bind(table.schema(), row_filter(table, where), case_sensitive=True)
+        condition = expression_to_pyarrow(bound)
         columns = [field.name for field in table.schema().fields]
     rows, positions = read_slice(table, piece.file, piece.start, piece.stop, columns)
     live = rows.num_rows
