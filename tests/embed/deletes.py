@@ -15,14 +15,15 @@ from pyiceberg.manifest import (
     ManifestFile,
     ManifestWriterV2,
 )
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update.snapshot import _FastAppendFiles
 from pyiceberg.typedef import Record
 
 from pipelines.lake import Lake
-from pipelines.lake.scan import scan_files
+from pipelines.lake.scan import ScanFile, scan_files
 
+_FILE_PATH = 2147483546
 _SCHEMA = pa.schema(
     [
         pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
@@ -66,10 +67,26 @@ def delete_positions(lake: Lake, name: str, path: str, positions: Sequence[int])
     """Deletes rows of one data file of a table by their positions, as Spark's merge-on-read does."""
     table: Table = lake.table(name)
     file = next(file for file in scan_files(table) if file.path == path)
+    with table.transaction() as transaction:
+        add_position_deletes(transaction, table, file, positions)
+
+
+def add_position_deletes(
+    transaction: Transaction, table: Table, file: ScanFile, positions: Sequence[int], named: bool = False
+) -> None:
+    """Deletes rows of a data file by their positions, as one more snapshot of a transaction.
+
+    Args:
+        transaction: Of the table.
+        table: The table.
+        file: The data file.
+        positions: Of the rows.
+        named: Whether statistics tell the one data file, as those that Spark writes do.
+    """
     target = f"{table.location()}/data/deletes-{uuid4().hex}.parquet"
     output = table.io.new_output(target)
     with output.create() as stream:
-        rows = pa.table({"file_path": [path] * len(positions), "pos": list(positions)}, schema=_SCHEMA)
+        rows = pa.table({"file_path": [file.path] * len(positions), "pos": list(positions)}, schema=_SCHEMA)
         pq.write_table(rows, stream)
     deletes = DataFile.from_args(
         content=DataFileContent.POSITION_DELETES,
@@ -78,9 +95,10 @@ def delete_positions(lake: Lake, name: str, path: str, positions: Sequence[int])
         partition=Record(*file.partition),
         record_count=len(positions),
         file_size_in_bytes=len(output),
+        lower_bounds={_FILE_PATH: file.path.encode()} if named else None,
+        upper_bounds={_FILE_PATH: file.path.encode()} if named else None,
     )
     deletes.spec_id = file.spec_id
-    with table.transaction() as transaction:
-        append = _AppendDeletes(Operation.DELETE, transaction, table.io)
-        append.deletes = deletes
-        append.commit()
+    append = _AppendDeletes(Operation.DELETE, transaction, table.io)
+    append.deletes = deletes
+    append.commit()

@@ -97,6 +97,8 @@ class Committer:
         self._rejects = self.lake.table("rejects")
         self._chunks = ChunkWatch(self.lake.table("chunks"), self.plan.chunks_snapshot)
         self._landed = Landed(self.plan.baseline)
+        # Files of chunks that had all their rows.
+        self._whole = np.delete(self.plan.chunks.ids, np.array(list(self.plan.chunks.deletes), np.int64))
         self._ours: dict[str, _Source] = {}  # by path, every file that this run has offered
         self._pending: dict[str, npt.NDArray[np.bool_]] = {}  # path -> rows that are still wanted
         self._reject_paths: LiveFiles[str] = LiveFiles(lambda file: file.file_path)
@@ -217,7 +219,7 @@ class Committer:
             and file.partition == partition
             and file.file.path not in self._ours
         ]
-        return rivals(name, landed, self.plan.chunks.ids)
+        return rivals(name, landed, self._whole)
 
     def _cut(self, file: WrittenFile, mask: npt.NDArray[np.bool_]) -> WrittenFile:
         """A new file with the rows of the mask."""
@@ -246,7 +248,8 @@ def rivals(name: Named, landed: Iterable[LandedFile], planned: npt.NDArray[np.by
     Args:
         name: The slice's.
         landed: The model's files in the slice's partition that neither the plan nor we know.
-        planned: Ids of all data files that the plan saw: a slice of another of these shares no row with ours.
+        planned: Ids of the data files that the plan saw with all their rows: a slice of another of these
+            shares no chunk with ours. A row that was deleted there may be a chunk that is now in our file.
     """
     return [
         file

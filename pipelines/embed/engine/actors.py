@@ -1,6 +1,7 @@
 """The two kinds of Ray actors. What goes wrong in one comes back as a value, so that it says where it was."""
 
 import platform
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -171,9 +172,8 @@ class HelperActor:
 def hardware(device: str) -> str:
     """The name of what a process encodes on: `NVIDIA H100 80GB HBM3`, or the processor's."""
     if device != "cpu":
-        import torch  # loaded already, where there is a real device
-
-        return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else device
+        torch = sys.modules.get("torch")  # a model that uses none is not made to wait for it
+        return str(torch.cuda.get_device_name()) if torch and torch.cuda.is_available() else device
     info = Path("/proc/cpuinfo")
     lines: list[str] = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -129,7 +129,8 @@ class Verdict:
         done_rows: Rows that are, in these and in others.
         fresh: Ranges of which no row is.
         unsure: Ranges of which only chunk_ids tell.
-        unclear: Partitions with embeddings or rejects whose slices are gone: any chunk there may have one.
+        unclear: Partitions with embeddings or rejects whose slices are gone, or have lost rows that these
+            have not: any chunk there may have one.
     """
 
     done: npt.NDArray[np.bool_]
@@ -144,7 +145,8 @@ def weigh(chunks: ChunkFiles, embedded: EmbeddedFiles, rejected: Sequence[Reject
 
     A slice is complete if the rows of the files that carry its name, and the rejects found in it, are as many
     as it had rows when it was read. A file is done if complete slices cover it and, where rows of it or of
-    its embeddings were deleted since, both have lost as many.
+    its embeddings were deleted since, both have lost as many. Where only it has, the chunk may be in another
+    file by now: other metadata makes a new row of the same chunk_id, and leaves its embedding alone.
     """
     names = [chunk.name or Named("") for chunk in rejected]
     ids = np.concatenate((embedded.ids, np.array([name.file_id.encode() for name in names], dtype="S32")))
@@ -166,7 +168,7 @@ def weigh(chunks: ChunkFiles, embedded: EmbeddedFiles, rejected: Sequence[Reject
 
     done = np.zeros(len(chunks.rows), dtype=np.bool_)
     done_rows = 0
-    fresh: list[Range] = []
+    untouched: list[Range] = []
     unsure: list[Range] = []
     codes = {code for code, partition in enumerate(chunks.partitions) if partition in unclear}
     of_files = zip(
@@ -179,7 +181,7 @@ def weigh(chunks: ChunkFiles, embedded: EmbeddedFiles, rejected: Sequence[Reject
     for number, (rows, code, first, last) in enumerate(of_files):
         gone = chunks.deleted.get(number, 0)
         if first == last:
-            (unsure if code in codes or gone < 0 else fresh).append((number, 0, rows))
+            (unsure if gone < 0 else untouched).append((number, 0, rows))
             continue
         slices: Counter[tuple[int, int, int]] = Counter()
         there = 0  # embeddings and rejects that were not deleted
@@ -200,13 +202,17 @@ def weigh(chunks: ChunkFiles, embedded: EmbeddedFiles, rejected: Sequence[Reject
                 done_rows += rows - gone
             else:
                 unsure.append((number, 0, rows))
+                if gone:
+                    codes.add(code)
             continue
         gaps = _gaps(complete + broken, rows)
         done[number] = not gaps and not broken
         done_rows += sum(stop - start for start, stop in complete)
         unsure += [(number, start, stop) for start, stop in _without(broken, complete)]
-        wanted = unsure if code in codes else fresh
-        wanted += [(number, start, stop) for start, stop in gaps]
+        untouched += [(number, start, stop) for start, stop in gaps]
+    fresh = [found for found in untouched if int(chunks.partition[found[0]]) not in codes]
+    unsure += [found for found in untouched if int(chunks.partition[found[0]]) in codes]
+    unclear |= {chunks.partitions[code] for code in codes}
     return Verdict(done, done_rows, fresh, unsure, frozenset(unclear))
 
 

@@ -1,0 +1,118 @@
+"""The drivers of a seed, as the tool sees them: processes that tell events and can be killed at any."""
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.driver import Arguments
+from tests.faults.schedule import Event
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A line of a driver.
+
+    Attributes:
+        driver: Whose.
+        event: An event that it stands still in until `Driver.release`; None for other lines and at its end.
+        ticket: For `Driver.release`.
+        line: What it says, for a person; None at its end.
+    """
+
+    driver: "Driver"
+    event: Event | None = None
+    ticket: int = 0
+    line: str | None = None
+
+
+@dataclass
+class Driver:
+    """One process.
+
+    Attributes:
+        number: Of the seed, from 1.
+        process: Itself.
+        killed: Whether the tool has killed it.
+    """
+
+    number: int
+    process: "subprocess.Popen[str]"
+    killed: bool = False
+
+    def release(self, ticket: int) -> None:
+        """Lets it go on from an event; nothing where it has ended."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{ticket}\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.killed = True
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass
+class Drivers:
+    """Starts them, and gathers what they tell.
+
+    Attributes:
+        arguments: Of each.
+        log: Gets their standard error.
+        told: What they tell, as it comes.
+        alive: Those that have not ended.
+        started: How many there were.
+    """
+
+    arguments: Arguments
+    log: Path
+    told: "queue.Queue[Told]" = field(default_factory=queue.Queue)
+    alive: list[Driver] = field(default_factory=list)
+    started: int = 0
+
+    def start(self) -> Driver:
+        """One more."""
+        self.started += 1
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.driver", self.arguments.to_json()],
+                cwd=_ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        driver = Driver(self.started, process)
+        self.alive.append(driver)
+        threading.Thread(target=self._read, args=(driver,), daemon=True).start()
+        return driver
+
+    def close(self) -> None:
+        """Kills what is left."""
+        for driver in self.alive:
+            driver.kill()
+        self.alive.clear()
+
+    def _read(self, driver: Driver) -> None:
+        assert driver.process.stdout is not None
+        for line in driver.process.stdout:
+            kind, _, rest = line.rstrip("\n").partition(" ")
+            if kind == "event":
+                name, ticket = rest.split()
+                self.told.put(Told(driver, Event[name], int(ticket)))
+            else:
+                self.told.put(Told(driver, line=rest))
+        driver.process.wait()
+        self.told.put(Told(driver))
