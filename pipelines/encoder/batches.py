@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.encoder.ragged import Ragged
 from pipelines.errors import ConfigError
 
 IntArray = npt.NDArray[np.integer]
@@ -48,7 +49,9 @@ def token_budget_batches(
     return batches
 
 
-def pad(rows: Sequence[IntArray], pad_id: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def pad(
+    rows: Sequence[IntArray] | Ragged, pad_id: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Stacks rows of token ids, padded on the right.
 
     Args:
@@ -58,8 +61,9 @@ def pad(rows: Sequence[IntArray], pad_id: int) -> tuple[npt.NDArray[np.int64], n
     Returns:
         ids_BL int64 and mask_BL bool, True where a token is the row's own.
     """
-    lengths_B = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    joined = Ragged.of(rows)
+    lengths_B = joined.lengths_N
     mask_BL = np.arange(lengths_B.max()) < lengths_B[:, None]
     ids_BL = np.full(mask_BL.shape, pad_id, dtype=np.int64)
-    ids_BL[mask_BL] = np.concatenate(rows)
+    ids_BL[mask_BL] = joined.values_T
     return ids_BL, mask_BL

@@ -47,7 +47,7 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
     try:
         config = _load_config(folder)
         _check_config(conf, config)
-        with _quiet():
+        with quiet():
             model, info = AutoModel.from_pretrained(
                 folder,
                 config=config,
@@ -125,8 +125,8 @@ def _check_rope(name: str, rope: RopeConf, config: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers' progress bars and load report out of an actor's log; errors say it in one line."""
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and reports out of an actor's log; errors say it in one line."""
     logging: Any = _logging  # its functions carry no types
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -1,8 +1,10 @@
 """The forward pass: rows of token ids in, normalised vectors out."""
-# ruff: noqa: N803, N806  (tensor names carry their shape: x_BLD)
+# ruff: noqa: N803, N806, N815  (tensor names carry their shape: x_BLD)
 
 from collections.abc import Sequence
-from typing import Any, Self
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,42 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.encoder.batches import pad, token_budget_batches
+from pipelines.encoder.backends.base import Backend
+from pipelines.encoder.backends.choose import BackendName, choose_backend
+from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.conf import ModelConf, model_folder
+from pipelines.encoder.feed import on_device
 from pipelines.encoder.fingerprint import ModelIdentity, checked_precision, describe_model, resolve_precision
 from pipelines.encoder.loading import load_transformer
+from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ModelError
 
 Row = npt.NDArray[np.integer]
+Batches = list[npt.NDArray[np.int64]]
+
+# How an allocation that fails on the host is told: by torch's allocator, and by C++ underneath it.
+_NO_MEMORY = ("can't allocate memory", "bad_alloc")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Vectors, and what they took.
+
+    Attributes:
+        vectors_ND: float32 with rows of length 1, in the order of the rows.
+        tokens: Of the rows.
+        padded_tokens: That were computed: those of the rows, and what filled batches up.
+    """
+
+    vectors_ND: npt.NDArray[np.float32]
+    tokens: int
+    padded_tokens: int
+
+    @property
+    def padding(self) -> float:
+        """Share of the computed tokens that belong to no row, 0 to 1."""
+        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
 class Encoder:
@@ -27,17 +57,26 @@ class Encoder:
         conf: The model's configuration.
         tokenizer: The tokenizer that its rows must come from.
         identity: Its key and what the key stands for.
+        described: Backend and precision, and why that backend, in one line to be printed.
+        most_batch_tokens: A bound on batch_tokens that memory has set so far; None until it has run out once.
     """
 
     def __init__(
-        self, conf: ModelConf, tokenizer: Tokenizer, identity: ModelIdentity, model: Any, device: str
+        self,
+        conf: ModelConf,
+        tokenizer: Tokenizer,
+        identity: ModelIdentity,
+        backend: Backend,
+        device: str,
+        described: str,
     ) -> None:
         self.conf = conf
         self.tokenizer = tokenizer
         self.identity = identity
-        self._model = model
+        self.described = described
+        self.most_batch_tokens: int | None = None
+        self._backend = backend
         self._device = torch.device(device)
-        self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)  # masked: any valid id will do
 
     @classmethod
     def load(
@@ -47,6 +86,7 @@ class Encoder:
         device: str | None = None,
         precision: str | None = None,
         threads: int | None = None,
+        backend: BackendName = "torch",
     ) -> Self:
         """Loads a model from local files and checks that it is the one the configuration describes.
 
@@ -54,11 +94,13 @@ class Encoder:
             conf: The model.
             device: As torch names them; None takes CUDA where there is one, else the CPU.
             precision: `float32` or `bfloat16`, as the driver has resolved it; None resolves it for `device`.
-            threads: CPU threads of torch in this whole process; None leaves them.
+            threads: CPU threads of torch in this whole process, and of its other backends; None leaves them.
+            backend: See `choose_backend`. `auto` measures for a second or two, which many rows repay. The
+                vectors' key is the same for all.
 
         Raises:
             ModelError: The files cannot be had, are not those that the configuration names, or do not make
-                the model that it describes.
+                the model that it describes; or the backend cannot run it here.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -74,7 +116,8 @@ class Encoder:
                 f"{model.config.vocab_size}",
                 "tokenizer.json and model.safetensors do not belong together",
             )
-        return cls(conf, tokenizer, identity, model, device)
+        chosen, described = choose_backend(backend, conf, model, resolved)
+        return cls(conf, tokenizer, identity, chosen, device, described)
 
     @property
     def key(self) -> str:
@@ -109,47 +152,71 @@ class Encoder:
         """
         return self.encode_ids(self.tokenizer.model_inputs(texts, self.conf.prefix(role)), batch_tokens)
 
-    def encode_ids(self, rows: Sequence[Row], batch_tokens: int = 4096) -> npt.NDArray[np.float32]:
+    def encode_ids(self, rows: Sequence[Row] | Ragged, batch_tokens: int = 4096) -> npt.NDArray[np.float32]:
+        """The vectors of `encode` alone, x_ND float32 with rows of length 1."""
+        return self.encode(rows, batch_tokens).vectors_ND
+
+    def encode(self, rows: Sequence[Row] | Ragged, batch_tokens: int = 4096) -> Encoded:
         """Vectors of rows of token ids; a row's does not depend on the rows beside it or on their order.
+
+        Where memory runs out, the batch is halved, and later batches, of later calls too, are no larger.
 
         Args:
             rows: Whole model inputs, special tokens and prefix included: see `Tokenizer.model_input`.
             batch_tokens: Most tokens of a forward pass, padding counted; a longer row is passed alone.
 
         Returns:
-            x_ND float32 with rows of length 1, in the order of `rows`; (0, D) for no rows.
+            Vectors in the order of `rows`, (0, D) for no rows.
 
         Raises:
             ModelError: A row is empty or longer than max_tokens, or holds an id unknown to the tokenizer.
         """
-        lengths_N = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        self._check(rows, lengths_N)
-        rope = self.conf.rope
-        batches = token_budget_batches(
-            lengths_N, batch_tokens, same_length_above=rope.max_position_embeddings if rope else None
-        )
+        joined = Ragged.of(rows)
+        lengths_N = joined.lengths_N
+        self._check(joined, lengths_N)
         # Gathered on the device: fetching each batch would make a GPU wait for the host.
-        x_ND = torch.empty((len(rows), self.dimension), dtype=torch.float32, device=self._device)
+        x_ND = torch.empty((len(joined), self.dimension), dtype=torch.float32, device=self._device)
+        padded_tokens = 0
+        left_N = np.arange(len(joined))
         with torch.inference_mode():
-            for batch in batches:
-                ids_BL, mask_BL = pad([rows[i] for i in batch], self._pad_id)
-                x_ND[torch.from_numpy(batch).to(self._device)] = self._forward(ids_BL, mask_BL)
-        vectors: npt.NDArray[np.float32] = x_ND.cpu().numpy()
-        return vectors
+            while len(left_N):
+                budget = min(batch_tokens, self.most_batch_tokens or batch_tokens)
+                batches = [left_N[batch] for batch in self._batches(lengths_N[left_N], budget)]
+                done = self._encode_batches(joined, batches, x_ND)
+                padded_tokens += sum(self._computed(lengths_N[batch]) for batch in batches[:done])
+                left_N = np.concatenate([*batches[done:], left_N[:0]])
+        return Encoded(x_ND.cpu().numpy(), len(joined.values_T), padded_tokens)
 
-    def _forward(self, ids_BL: npt.NDArray[np.int64], mask_BL: npt.NDArray[np.bool_]) -> Tensor:
-        """Vectors of one padded batch, x_BD float32."""
-        ids = torch.from_numpy(ids_BL).to(self._device)
-        if mask_BL.all():  # unmasked attention is faster, and rows of one length are common
-            hidden_BLD = self._model(input_ids=ids).last_hidden_state
-            pooled_BD = hidden_BLD.mean(dim=1, dtype=torch.float32)
-        else:
-            mask = torch.from_numpy(mask_BL).to(self._device)
-            hidden_BLD = self._model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-            pooled_BD = mean_pool(hidden_BLD, mask)
-        return finish(pooled_BD, self.conf.layer_norm)
+    def _batches(self, lengths_N: npt.NDArray[np.int64], budget: int) -> Batches:
+        rope = self.conf.rope
+        above = rope.max_position_embeddings if rope else None
+        return token_budget_batches(lengths_N, budget, same_length_above=above)
 
-    def _check(self, rows: Sequence[Row], lengths_N: npt.NDArray[np.int64]) -> None:
+    def _encode_batches(self, rows: Ragged, batches: Batches, x_ND: Tensor) -> int:
+        """Fills `x_ND` batch by batch, and says how many it did before memory ran out, if it did.
+
+        Raises:
+            MemoryError, RuntimeError: There is not enough memory for a single row.
+        """
+        makers = (partial(self._backend.collate, rows.take(batch)) for batch in batches)
+        ready = on_device(makers, self._device)
+        for done, batch in enumerate(batches):
+            try:
+                pooled_BD = self._backend.pool(next(ready))
+                x_ND[torch.from_numpy(batch).to(self._device)] = finish(pooled_BD, self.conf.layer_norm)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or len(batch) == 1:
+                    raise
+                lengths_B = rows.lengths_N[batch]
+                self.most_batch_tokens = max(1, self._computed(lengths_B) // 2)
+                return done
+        return len(batches)
+
+    def _computed(self, lengths_B: npt.NDArray[np.int64]) -> int:
+        """Tokens of a batch, padding counted where the backend pads."""
+        return int(lengths_B.max()) * len(lengths_B) if self._backend.pads else int(lengths_B.sum())
+
+    def _check(self, rows: Ragged, lengths_N: npt.NDArray[np.int64]) -> None:
         """Refuses rows that would give wrong vectors, or stop the process inside an index kernel."""
         if not len(rows):
             return
@@ -164,11 +231,11 @@ class Encoder:
                 f"'{self.conf.name}', {self.conf.max_tokens}",
                 "Cut smaller chunks, leaving room for Tokenizer.overhead(prefix)",
             )
-        ids_T = np.concatenate(rows)
+        ids_T = rows.values_T
         wrong_T = (ids_T < 0) | (ids_T >= self.tokenizer.vocab_size)
         if wrong_T.any():
             at = int(wrong_T.argmax())
-            row = int(np.searchsorted(np.cumsum(lengths_N), at, side="right"))
+            row = int(np.searchsorted(rows.offsets_M[1:], at, side="right"))
             raise ModelError(
                 f"row {row} holds token id {ids_T[at]}; the tokenizer of '{self.conf.name}' has ids below "
                 f"{self.tokenizer.vocab_size}",
@@ -176,15 +243,11 @@ class Encoder:
             )
 
 
-def mean_pool(hidden_BLD: Tensor, mask_BL: Tensor) -> Tensor:
-    """Mean of each row's own token vectors, x_BD float32, summed in float32 whatever the input's dtype.
-
-    Args:
-        hidden_BLD: Token vectors, float32 or bfloat16.
-        mask_BL: bool, True where a token is the row's own; at least one a row.
-    """
-    sum_BD = hidden_BLD.float().masked_fill(~mask_BL[..., None], 0.0).sum(dim=1)
-    return sum_BD / mask_BL.sum(dim=1, keepdim=True)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
 def finish(pooled_BD: Tensor, layer_norm: bool) -> Tensor:

@@ -37,12 +37,17 @@ class LengthRope(nn.Module):
 
     A batch is taken to be of one length wherever the frequencies depend on it: rows longer than
     `rope.max_position_embeddings` must not share a batch with rows of another length.
+
+    Attributes:
+        row_length: Tokens of the longest row where a batch's rows lie one after the other; None where
+            `position_ids` are as long as the rows.
     """
 
     def __init__(self, head_dim: int, rope: RopeConf) -> None:
         super().__init__()
         self._head_dim = head_dim
         self._rope = rope
+        self.row_length: int | None = None
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of the rotation, each [1 or B, L, head_dim] in the dtype of `x`.
@@ -51,7 +56,8 @@ class LengthRope(nn.Module):
             x: Hidden states; only their device and dtype count.
             position_ids: Positions, [1 or B, L].
         """
-        inv_freq_H = inverse_frequencies(position_ids.shape[-1], self._head_dim, self._rope).to(x.device)
+        length = position_ids.shape[-1] if self.row_length is None else self.row_length
+        inv_freq_H = inverse_frequencies(length, self._head_dim, self._rope).to(x.device)
         angles_BLH = position_ids[..., None].float() * inv_freq_H
         angles_BLD = torch.cat((angles_BLH, angles_BLH), dim=-1)  # halves, not interleaved pairs
         return angles_BLD.cos().to(x.dtype), angles_BLD.sin().to(x.dtype)

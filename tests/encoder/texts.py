@@ -1,10 +1,13 @@
 """Real text that every environment has: the docstrings of installed packages, cut at word boundaries."""
 
 import ast
+from bisect import bisect_right
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from pipelines.encoder.tokenizer import Tokenizer
 
@@ -31,13 +34,35 @@ def docstrings(package: str) -> Iterator[str]:
                 yield ast.get_docstring(node) or ""
 
 
+def filled_chunks(tokenizer: Tokenizer, count: int, most: int) -> list[str]:
+    """Docstrings cut as `curate` cuts documents: into pieces of at most `most` tokens, without overlap.
+
+    Most docstrings are shorter than a chunk, so lengths range from a few tokens to `most`.
+    """
+    found: dict[str, None] = {}  # in order, each once
+    for text in chain.from_iterable(map(docstrings, ("numpy", "pydantic", "pyiceberg"))):
+        ids, offsets = tokenizer.encode(text)
+        starts = [*np.flatnonzero(tokenizer.word_starts(ids)).tolist(), len(ids)]
+        places = [*(start for start, _ in offsets), len(text)]
+        begin = 0
+        while begin < len(ids):
+            end = starts[bisect_right(starts, begin + most) - 1]
+            if end <= begin:
+                break  # a word longer than a chunk
+            found[text[places[begin] : places[end]].strip()] = None
+            begin = end
+        if len(found) >= count:
+            return list(found)[:count]
+    raise AssertionError(f"the docstrings make only {len(found)} chunks")
+
+
 def chunks(tokenizer: Tokenizer, count: int) -> list[str]:
     """Beginnings of docstrings, of 8 to 44 tokens each, and the foreign texts."""
     found = list(FOREIGN)
     seen = set(found)
     for text in chain.from_iterable(map(docstrings, ("pydantic", "pyiceberg", "numpy"))):
         ids, offsets = tokenizer.encode(text)
-        limit = 8 + len(found) * 37 % 37  # lengths vary, so that batches pad
+        limit = 8 + len(found) * 17 % 37  # lengths vary, so that batches pad
         if len(ids) <= limit:
             continue
         starts_word = tokenizer.word_starts(ids)
