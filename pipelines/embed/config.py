@@ -18,6 +18,9 @@ class EmbedConfig(Config):
             node that there is or that comes.
         gpus_per_actor: Share of a GPU that an encoder takes; below 1, several share one.
         threads: CPU threads of an encoder's forward pass; None is the machine's cores shared by its actors.
+        backend: What runs the model: `torch`, `openvino` (on CPUs; the extra of that name), `compiled`
+            (torch.compile, on GPUs) or `auto`, which on CPUs measures the first two for a second or two at
+            start where there is enough to do.
         batch_tokens: Most tokens of one forward pass, padding included.
         unit_tokens: About how many tokens are read, encoded and written together; None is a million on GPUs
             and 65,536 on CPUs, less where each encoder would get fewer than four units. Units in flight are
@@ -41,6 +44,7 @@ class EmbedConfig(Config):
     actors: int | None = Field(default=None, ge=1)
     gpus_per_actor: float = Field(default=1.0, gt=0)
     threads: int | None = Field(default=None, ge=1)
+    backend: Literal["auto", "torch", "openvino", "compiled"] = "auto"
     batch_tokens: int = Field(default=4096, ge=1)
     unit_tokens: int | None = Field(default=None, ge=1)
     unit_rows: int = Field(default=16_384, ge=1)

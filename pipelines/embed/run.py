@@ -40,6 +40,8 @@ from pipelines.progress import Progress
 # Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
 _UNIT_TOKENS = {"cuda": 1_000_000, "cpu": 65_536}
 _LEAST_UNIT_TOKENS = 4096
+# With fewer a calibration of the backends takes longer than the faster one saves.
+_CALIBRATED_TOKENS = 500_000
 _UNITS_EACH = 4
 _ROUNDS = 10
 
@@ -146,7 +148,10 @@ def embed(
         with progress.step("starting Ray", None, "seconds"):
             session.start()
         device = device or _device(config, session)
-        job = Job(lake.config, conf, model, run_id, config.batch_tokens, wanted.where)
+        backend = config.backend
+        if backend == "auto" and plan.pending_tokens < _CALIBRATED_TOKENS:
+            backend = "torch"
+        job = Job(lake.config, conf, model, run_id, config.batch_tokens, backend, wanted.where)
         with (
             exported(metrics, model.key, config.metrics_port, config.metrics_address),
             recorded(lake, run_id, model.key, metrics, total, progress),

@@ -1,8 +1,7 @@
 """The forward pass: rows of token ids in, normalised vectors out."""
-# ruff: noqa: N803, N806, N815  (tensor names carry their shape: x_BLD)
+# ruff: noqa: N803, N806  (tensor names carry their shape: x_BLD)
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
@@ -16,6 +15,7 @@ from pipelines.encoder.backends.base import Backend
 from pipelines.encoder.backends.choose import BackendName, choose_backend
 from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.conf import ModelConf, model_folder
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.feed import on_device
 from pipelines.encoder.fingerprint import ModelIdentity, checked_precision, describe_model, resolve_precision
 from pipelines.encoder.loading import load_transformer
@@ -28,26 +28,6 @@ Batches = list[npt.NDArray[np.int64]]
 
 # How an allocation that fails on the host is told: by torch's allocator, and by C++ underneath it.
 _NO_MEMORY = ("can't allocate memory", "bad_alloc")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Vectors, and what they took.
-
-    Attributes:
-        vectors_ND: float32 with rows of length 1, in the order of the rows.
-        tokens: Of the rows.
-        padded_tokens: That were computed: those of the rows, and what filled batches up.
-    """
-
-    vectors_ND: npt.NDArray[np.float32]
-    tokens: int
-    padded_tokens: int
-
-    @property
-    def padding(self) -> float:
-        """Share of the computed tokens that belong to no row, 0 to 1."""
-        return 1 - self.tokens / self.padded_tokens if self.padded_tokens else 0.0
 
 
 class Encoder:

@@ -18,6 +18,7 @@ CHUNKING_PROPERTY = "embedlake.chunking"  # chunks: how documents were cut, as J
 CURATION_PROPERTY = "embedlake.curation"  # documents: what decided who is a duplicate, as JSON
 LINES_PROPERTY = "embedlake.lines"  # boilerplate: how lines got their keys, as JSON
 FOLLOWED_PROPERTY = "embedlake.followed"  # documents: sequence number up to which the other tables follow
+STAGE_PROPERTY = "embedlake.stage"  # in a snapshot's summary: the stage that made it
 MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
 
 # A change of few rows writes those rows, and not their files anew; readers leave the old ones out.

@@ -19,7 +19,8 @@ from transformers import AutoConfig
 
 from pipelines.encoder.backends.choose import BackendName
 from pipelines.encoder.conf import ModelConf, load_model_conf, model_folder
-from pipelines.encoder.model import Encoded, Encoder
+from pipelines.encoder.encoded import Encoded
+from pipelines.encoder.model import Encoder
 from tests.encoder.texts import filled_chunks
 
 _TEXTS = 500

@@ -86,6 +86,7 @@ def plan_of(files: Sequence[Sized], pending: Mapping[Range, Sequence[bool] | Non
     return Plan(
         model="m@1",
         chunks=chunk_files(files),
+        embedded=embedded_files([]),
         chunks_snapshot=1,
         baseline=1,
         settled_rows=0,

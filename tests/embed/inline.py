@@ -14,9 +14,10 @@ from pipelines.embed.commit.sweep import sweep
 from pipelines.embed.plan.survey import Plan, Wanted, pending_rows, rejected_chunks, survey
 from pipelines.embed.work.encode import encode_unit
 from pipelines.embed.work.read import read_unit
-from pipelines.embed.work.wire import Finished, Job
+from pipelines.embed.work.wire import BatchEncoder, Finished, Job
 from pipelines.embed.work.write import write_unit
 from pipelines.encoder.model import Encoder
+from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
 from pipelines.lake.filters import equals
 from pipelines.lake.models import record_model
@@ -28,7 +29,8 @@ class InlineRun:
 
     plan: Plan
     job: Job
-    encoder: Encoder
+    encoder: BatchEncoder
+    tokenizer: Tokenizer
     committer: Committer
 
     @classmethod
@@ -40,8 +42,8 @@ class InlineRun:
         plan = survey(lake, encoder.key, wanted=wanted)
         sweep(lake, plan)
         record_model(lake.table("embeddings"), encoder.key, asdict(encoder.identity))
-        job = Job(lake.config, encoder.conf, encoder.identity, run_id, 4096, wanted.where)
-        return cls(plan, job, encoder, Committer(lake, plan, run_id))
+        job = Job(lake.config, encoder.conf, encoder.identity, run_id, 4096, where=wanted.where)
+        return cls(plan, job, encoder, encoder.tokenizer, Committer(lake, plan, run_id))
 
     def work(self, tokens: int = 60, rows: int = 20, limit: int | None = None) -> list[Finished]:
         """Reads, encodes and writes every pending unit; commits none.
@@ -54,7 +56,7 @@ class InlineRun:
         return [
             write_unit(
                 self.job,
-                encode_unit(self.job, self.encoder, read_unit(self.job, unit, self.encoder.tokenizer)),
+                encode_unit(self.job, self.encoder, read_unit(self.job, unit, self.tokenizer)),
             )
             for unit in self.plan.units(tokens, rows, limit)
         ]

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from pipelines.embed.engine.session import RaySession
 from pipelines.embed.run import embed
 from pipelines.embed.work.cache import CacheIndex, cached_vectors, matches, pending_hashes, short_hashes
 from pipelines.encoder.conf import ModelConf
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
@@ -97,11 +97,11 @@ class _Counting:
         self._encoder, self._forbidden = encoder, forbidden
         self.key = encoder.key
 
-    def encode_ids(self, rows: Ragged, batch_tokens: int = 4096) -> npt.NDArray[np.float32]:
+    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
         seen = {tuple(row.tolist()) for row in rows}
         assert len(seen) == len(rows), "a text was encoded twice in one unit"
         assert not seen & self._forbidden, "a text was encoded again"
-        return self._encoder.encode_ids(rows, batch_tokens)
+        return self._encoder.encode(rows, batch_tokens)
 
 
 def _forbidding(job: Any, device: str, threads: int | None) -> _Counting:

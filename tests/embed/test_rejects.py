@@ -11,8 +11,9 @@ import pytest
 from pipelines.embed.commit.committer import Committed
 from pipelines.embed.plan.survey import pending_rows, survey
 from pipelines.embed.work.wire import Finished
-from pipelines.encoder.conf import ModelConf
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.model import Encoder
+from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
 from pipelines.lake.filters import is_one_of
@@ -142,18 +143,33 @@ def test_a_reject_taken_back_is_pending_again(lake: Lake, encoder: Encoder, toke
     assert check_accounts(lake, encoder.key) == 0
 
 
-def test_vectors_that_are_not_finite_are_rejected(lake: Lake, conf: ModelConf, tokenizer: Tokenizer) -> None:
-    damaged = Encoder.load(conf, device="cpu", threads=1)
+class _Damaged:
+    """The encoder with a broken weight: rows with one word get no vector."""
+
+    def __init__(self, encoder: Encoder, word: int) -> None:
+        self._encoder, self._word = encoder, word
+        self.key = encoder.key
+
+    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+        encoded = self._encoder.encode(rows, batch_tokens)
+        hit = [bool((row == self._word).any()) for row in rows]
+        vectors_ND = encoded.vectors_ND.copy()
+        vectors_ND[hit] = np.nan
+        return Encoded(vectors_ND, encoded.tokens, encoded.padded_tokens)
+
+
+def test_vectors_that_are_not_finite_are_rejected(lake: Lake, encoder: Encoder, tokenizer: Tokenizer) -> None:
     (word,) = tokenizer.encode("dawn")[0]
-    damaged._model.get_input_embeddings().weight.data[word] = float("nan")
+    run = InlineRun.start(lake, encoder)
+    run.encoder = _Damaged(encoder, word)
     texts = lake.table("chunks").scan(selected_fields=("text",)).to_arrow().column(0).to_pylist()
     hit = sum("dawn" in text for text in texts)
     assert 0 < hit < _CHUNKS
-    total = embed_inline(lake, damaged)
+    total = run.commit(run.work())
     assert (total.rows, total.rejects) == (_CHUNKS - hit, hit)
     rows = lake.table("rejects").scan().to_arrow().to_pylist()
     assert {(row["reason"], row["detail"]) for row in rows} == {
         ("bad_vector", "384 of 384 coordinates are not finite")
     }
-    assert np.isfinite(np.stack(vectors(lake, damaged.key).column("embedding").to_pylist())).all()
-    assert check_accounts(lake, damaged.key) == 0
+    assert np.isfinite(np.stack(vectors(lake, encoder.key).column("embedding").to_pylist())).all()
+    assert check_accounts(lake, encoder.key) == 0

@@ -73,7 +73,12 @@ _ONE = Unit(0, (_slice(0, [False, True]),))
 @pytest.mark.parametrize("fault", [Fault.FAILED, Fault.CRASHED])
 def test_a_unit_is_tried_whole_again_elsewhere_before_it_is_halved(fault: Fault) -> None:
     verdict, (again,) = after(Attempt(_TEN), fault, "boom", "w1")
-    assert (verdict, again.unit, again.avoid, again.detail) == (Verdict.AGAIN, _TEN, {"w1"}, "boom")
+    assert (verdict, again.unit, again.avoid, again.detail) == (
+        Verdict.AGAIN,
+        _TEN,
+        frozenset({"w1"}),
+        "boom",
+    )
     verdict, halves = after(again, fault, "bang", "w2")
     assert verdict is Verdict.AGAIN
     assert [half.unit.rows for half in halves] == [6, 4]

@@ -14,10 +14,15 @@ from pipelines.embed.plan.units import Named, Slice, Unit, file_id, parsed
 from pipelines.lake.scan import ScanFile
 from tests.embed.columns import Sized, id_of, plan_of
 
+
+def _named(id: str, bounds: tuple[int, int], live: int | None) -> Named:
+    return Named(id, bounds[0], bounds[1], live)
+
+
 _ids = st.integers(0, 2).map(id_of)
 _bounds = st.tuples(st.integers(0, 12), st.integers(1, 12)).map(lambda pair: (pair[0], sum(pair)))
 _lives = st.none() | st.integers(0, 12)
-_names = _ids.map(Named) | st.builds(lambda id, bounds, live: Named(id, *bounds, live), _ids, _bounds, _lives)
+_names = _ids.map(Named) | st.builds(_named, _ids, _bounds, _lives)
 
 
 @given(_names)

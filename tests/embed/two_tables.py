@@ -216,6 +216,7 @@ class TwoTables:
 
 
 def _deletes(files: "list[ChunkData] | list[Embedded]") -> dict[int, int]:
+    found: list[ChunkData | Embedded] = [*files]
     return {
-        number: len(file.deleted) if file.counted else -1 for number, file in enumerate(files) if file.deleted
+        number: len(file.deleted) if file.counted else -1 for number, file in enumerate(found) if file.deleted
     }

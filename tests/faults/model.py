@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipelines.embed.work.wire import BatchEncoder, Job
 from pipelines.encoder.conf import ModelConf, load_model_conf
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
 
@@ -69,7 +70,7 @@ class Digests:
     def __call__(self, job: Job, device: str, threads: int | None) -> BatchEncoder:
         return Digests(self.tally, self.seconds, self.poison, job.model.key)
 
-    def encode_ids(self, rows: Ragged, batch_tokens: int = 0) -> npt.NDArray[np.float32]:
+    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
         """Fails as a model may: by raising, by a vector of no use, or by the end of its process."""
         with self.tally.open("ab") as tally:
             tally.write(b".")
@@ -83,4 +84,4 @@ class Digests:
             vectors_ND[number] = vector_of(ids_L)
             if (ids_L == self.poison["no vector"]).any():
                 vectors_ND[number, 0] = np.nan
-        return vectors_ND
+        return Encoded(vectors_ND, len(rows.values_T), len(rows.values_T))

@@ -31,7 +31,7 @@ from pipelines.lake.added import (
 from pipelines.lake.branch import Branch, branch
 from pipelines.lake.filters import equals
 from pipelines.lake.scan import ScanFile
-from pipelines.lake.tables import FOLLOWED_PROPERTY
+from pipelines.lake.tables import FOLLOWED_PROPERTY, STAGE_PROPERTY
 
 _KEYS = ["doc_id", "source", "outcome", "kept_doc_id", "kind", "similarity", "stage", "reason", "detail"]
 _KEYS += ["excerpt", "input", "file", "position"]
@@ -42,6 +42,7 @@ _KEY_DDL = (
 _CHUNKED = ["doc_id", "source", "text", "metadata"]
 _REJECT_STAGES = ("read", "curate")
 _SNAPSHOT_PROPERTY = f"spark.sql.iceberg.snapshot-property.{FOLLOWED_PROPERTY}"
+_STAGE_PROPERTY = f"spark.sql.iceberg.snapshot-property.{STAGE_PROPERTY}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,12 @@ class Follower:
         same = F.lit(True)
         for column in ("chunk_id", "source"):
             same &= F.col(f"rows.{column}") == F.col(f"{name}.{column}")
-        gone.alias("rows").mergeInto(name, same).whenMatched().delete().merge()
+        # Marked, so that embed knows these deletes to be of gone chunks, whatever it counts.
+        self.spark.conf.set(_STAGE_PROPERTY, "curate")
+        try:
+            gone.alias("rows").mergeInto(name, same).whenMatched().delete().merge()
+        finally:
+            self.spark.conf.unset(_STAGE_PROPERTY)
 
     def _mark(self, sequence: int) -> None:
         """Says in the ledger that all tables follow it up to `sequence`, and drops the rows that are gone."""

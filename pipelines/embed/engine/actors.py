@@ -93,7 +93,7 @@ class EncoderActor:
             row = Ragged.of([np.array(head, dtype=np.int32)])
             return (
                 ""
-                if np.isfinite(self._encoder.encode_ids(row, self._job.batch_tokens)).all()
+                if np.isfinite(self._encoder.encode(row, self._job.batch_tokens).vectors_ND).all()
                 else "not finite"
             )
         except Exception as error:

@@ -17,6 +17,7 @@ from pipelines.embed.plan.units import Named, Partition, file_id, parsed
 from pipelines.errors import CommitError
 from pipelines.lake.scan import partition_values
 from pipelines.lake.slices import read_slice
+from pipelines.lake.tables import STAGE_PROPERTY
 
 # Field id of the column `file_path` in files of position deletes (Iceberg spec, "Reserved Field IDs").
 _FILE_PATH = 2147483546
@@ -104,7 +105,14 @@ def embedded_files(embeddings: Table, model: str) -> EmbeddedFiles:
         )
         ids.append(name.file_id.encode())
     start, stop, live, rows = columns.numbers(4)
-    deletes, deleted = _deletes(embeddings, columns, "embeddings", model)
+    # Who deletes an embedding wants it anew, unless the chunk is gone: only curate's deletes may be counted
+    # against those of chunks.
+    counted = {
+        snapshot.snapshot_id
+        for snapshot in embeddings.snapshots()
+        if snapshot.summary and snapshot.summary.additional_properties.get(STAGE_PROPERTY) == "curate"
+    }
+    deletes, deleted = _deletes(embeddings, columns, "embeddings", model, counted)
     return EmbeddedFiles(
         partitions=tuple(columns.codes),
         paths=columns.paths(),
@@ -196,11 +204,24 @@ def _partition(file: DataFile, table: Table, name: str) -> tuple[Any, ...]:
 
 
 def _deletes(
-    table: Table, columns: _Columns, name: str, model: str | None = None
+    table: Table,
+    columns: _Columns,
+    name: str,
+    model: str | None = None,
+    counted: set[int] | None = None,
 ) -> tuple[Mapping[int, tuple[str, ...]], Mapping[int, int]]:
-    """Files of position deletes by the data file that they may name, and how many rows they name there."""
+    """Files of position deletes by the data file that they may name, and how many rows they name there.
+
+    Args:
+        table: The table.
+        columns: Its data files.
+        name: Its name, for errors.
+        model: Only deletes that may be of this model's rows.
+        counted: Snapshots whose deletes count; others' are of a number that cannot be told. None counts all.
+    """
     named: dict[str, list[DataFile]] = defaultdict(list)
     spread: dict[Partition, list[DataFile]] = defaultdict(list)
+    uncounted: set[str] = set()
     for entry in _entries(table, ManifestContent.DELETES, model):
         file = entry.data_file
         if file.content == DataFileContent.EQUALITY_DELETES:
@@ -210,7 +231,10 @@ def _deletes(
             )
         lower, upper = (file.lower_bounds or {}).get(_FILE_PATH), (file.upper_bounds or {}).get(_FILE_PATH)
         if lower is not None and lower == upper:
-            named[str(from_bytes(StringType(), lower))].append(file)
+            path = str(from_bytes(StringType(), lower))
+            named[path].append(file)
+            if counted is not None and entry.snapshot_id not in counted:
+                uncounted.add(path)
         else:
             *_, source, bucket = _partition(file, table, name)
             spread[str(source), int(bucket)].append(file)
@@ -223,7 +247,8 @@ def _deletes(
         own, others = named.get(path, []), spread.get(partitions[columns.partition[number]], [])
         if own or others:
             deletes[number] = tuple(sorted(file.file_path for file in (*own, *others)))
-            deleted[number] = -1 if others else sum(file.record_count for file in own)
+            known = not others and path not in uncounted
+            deleted[number] = sum(file.record_count for file in own) if known else -1
     return deletes, deleted
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipelines.embed.work.read import same_text
 from pipelines.embed.work.wire import BatchEncoder, Job, UnitRows, reject_rows
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.ragged import Ragged
 from pipelines.errors import ModelError
 
@@ -21,7 +22,9 @@ def load_encoder(job: Job, device: str, threads: int | None) -> BatchEncoder:
     """
     from pipelines.encoder.model import Encoder
 
-    encoder = Encoder.load(job.conf, device=device, precision=job.model.precision, threads=threads)
+    encoder = Encoder.load(
+        job.conf, device=device, precision=job.model.precision, threads=threads, backend=job.backend
+    )
     if encoder.key != job.model.key:
         raise ModelError(
             f"a worker has the model '{encoder.key}', the driver '{job.model.key}'",
@@ -49,11 +52,11 @@ def encode_unit(job: Job, encoder: BatchEncoder, unit: UnitRows) -> UnitRows:
     hashes = unit.rows.column("text_hash")
     first_U, text_K = same_text(hashes if new_N.all() else hashes.filter(pa.array(new_N)))
     first_U = new_K[first_U]
-    vectors_ND = _vectors(job, encoder, inputs if len(first_U) == len(inputs) else inputs.take(first_U))
+    encoded = _encoded(job, encoder, inputs if len(first_U) == len(inputs) else inputs.take(first_U))
+    vectors_ND = encoded.vectors_ND
     if len(first_U) < len(inputs):
-        encoded_UD = vectors_ND
         vectors_ND = np.empty((len(inputs), job.model.dimension), dtype=np.float32)
-        vectors_ND[new_K] = encoded_UD[text_K]
+        vectors_ND[new_K] = encoded.vectors_ND[text_K]
         if unit.known is not None:
             vectors_ND[unit.known.rows_K] = unit.known.vectors_KD
     good_N = usable(vectors_ND)
@@ -72,24 +75,25 @@ def encode_unit(job: Job, encoder: BatchEncoder, unit: UnitRows) -> UnitRows:
         inputs=None,
         vectors_ND=vectors_ND,
         rejects=rejects,
-        tokens=int(inputs.lengths_N[first_U].sum()),
+        tokens=encoded.tokens,
+        padded=encoded.padded_tokens,
         copied=unit.copied + len(inputs) - len(first_U),
         began=began,
         busy=time.perf_counter() - clock,
     )
 
 
-def _vectors(job: Job, encoder: BatchEncoder, inputs: Ragged) -> npt.NDArray[np.float32]:
+def _encoded(job: Job, encoder: BatchEncoder, inputs: Ragged) -> Encoded:
     dimension = job.model.dimension
     if len(inputs) == 0:
-        return np.empty((0, dimension), dtype=np.float32)
-    vectors_ND = encoder.encode_ids(inputs, job.batch_tokens)
-    if vectors_ND.shape != (len(inputs), dimension):
+        return Encoded(np.empty((0, dimension), dtype=np.float32), 0, 0)
+    encoded = encoder.encode(inputs, job.batch_tokens)
+    if encoded.vectors_ND.shape != (len(inputs), dimension):
         raise ModelError(
-            f"model '{job.conf.name}' gave vectors of shape {vectors_ND.shape}, where "
+            f"model '{job.conf.name}' gave vectors of shape {encoded.vectors_ND.shape}, where "
             f"{(len(inputs), dimension)} was expected"
         )
-    return vectors_ND
+    return encoded
 
 
 def usable(vectors_ND: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from pyiceberg.table import Table
 
 from pipelines.embed.plan.units import Named, Partition, Unit
 from pipelines.encoder.conf import ModelConf
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.fingerprint import ModelIdentity
 from pipelines.encoder.ragged import Ragged
 from pipelines.lake import Lake, LakeConfig
@@ -32,8 +33,8 @@ class BatchEncoder(Protocol):
     def key(self) -> str:
         """Value of the `model` partition for its vectors."""
 
-    def encode_ids(self, rows: Ragged, batch_tokens: int = ...) -> npt.NDArray[np.float32]:
-        """x_ND float32, a row's vector each."""
+    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+        """A vector for each row."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Job:
         model: Its identity, with the precision resolved by the driver for all.
         run_id: Of this run, in the snapshots that it makes.
         batch_tokens: Most tokens of one forward pass, padding included.
+        backend: See `pipelines.encoder.backends.choose`.
         where: Only chunks that match this filter; all where None.
     """
 
@@ -54,6 +56,7 @@ class Job:
     model: ModelIdentity
     run_id: str
     batch_tokens: int
+    backend: Literal["auto", "torch", "compiled", "openvino"] = "torch"
     where: str | None = None
 
     def table(self, name: str) -> Table:
