@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.embed.engine.trouble import LOSSES, TRIES, Attempt, Fault, Verdict, after
+from pipelines.embed.engine.trouble import LONE_TRIES, LOSSES, TRIES, Attempt, Fault, Verdict, after
 from pipelines.embed.plan.units import Slice, Unit
 from pipelines.lake.scan import ScanFile
 from tests.embed.columns import id_of
@@ -63,7 +63,7 @@ def test_exactly_the_poison_rows_are_rejected_in_few_tries(
     assert sorted(embedded) == sorted(set(rows) - poison)
     widest = max(piece.rows for piece in unit.slices)
     depth = (len(unit.slices) - 1).bit_length() + (widest - 1).bit_length()
-    assert tries <= (TRIES + 2 * depth * len(poison) if poison else 1)
+    assert tries <= (TRIES + (2 * depth + LONE_TRIES) * len(poison) if poison else 1)
 
 
 _TEN = Unit(0, (_slice(0, [True] * 6), _slice(1, [True] * 4)))
@@ -88,11 +88,21 @@ def test_a_unit_is_tried_whole_again_elsewhere_before_it_is_halved(fault: Fault)
 
 
 @pytest.mark.parametrize("fault", [Fault.FAILED, Fault.CRASHED])
-def test_one_row_is_tried_twice_and_then_rejected(fault: Fault) -> None:
-    verdict, (again,) = after(Attempt(_ONE), fault, "boom", "w1")
-    assert verdict is Verdict.AGAIN
-    verdict, (last,) = after(again, fault, "bang", "w1")
+def test_one_row_is_tried_three_times_and_then_rejected(fault: Fault) -> None:
+    attempt = Attempt(_ONE)
+    for _ in range(LONE_TRIES - 1):
+        verdict, (attempt,) = after(attempt, fault, "boom", "w1")
+        assert verdict is Verdict.AGAIN
+    verdict, (last,) = after(attempt, fault, "bang", "w1")
     assert (verdict, last.unit, last.detail) == (Verdict.REJECT, _ONE, "bang")
+
+
+def test_a_row_beside_poison_is_not_rejected_because_its_encoder_was_killed_once() -> None:
+    two = Unit(0, (_slice(0, [True] * 2),))
+    _, (again,) = after(Attempt(two), Fault.FAILED, "boom", "w1")
+    _, (left, right) = after(again, Fault.FAILED, "boom", "w2")
+    for half in (left, right):
+        assert after(half, Fault.CRASHED, "killed", "w1")[0] is Verdict.AGAIN
 
 
 def test_lost_work_is_done_again_whole_and_the_run_ends_if_it_is_lost_again_and_again() -> None:

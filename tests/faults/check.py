@@ -34,9 +34,19 @@ def wrong(lake: Lake, model: str, tokenizer: Tokenizer, max_tokens: int) -> list
     embedded = list(
         _rows(lake, "embeddings", ("chunk_id", "model", "source", "doc_id", "text_hash", "embedding"))
     )
-    rejected = [row for row in _rows(lake, "rejects", ("key", "stage", "payload")) if row["stage"] == "embed"]
+    rejected = [
+        row
+        for row in _rows(lake, "rejects", ("key", "stage", "reason", "detail", "payload"))
+        if row["stage"] == "embed"
+    ]
     found = _compared("embedding", (row["chunk_id"] for row in embedded), set(chunks) - poison)
     found += _compared("reject", (json.loads(row["payload"])["chunk_id"] for row in rejected), poison)
+    said = [
+        f"{row['reason']}: {row['detail']}"
+        for row in rejected
+        if json.loads(row["payload"])["chunk_id"] not in poison
+    ]
+    found += _examples("reason of such a reject", said)
     found += _examples("embedding of another model", [r["chunk_id"] for r in embedded if r["model"] != model])
     keys = [row["key"] for row in rejected if not row["key"].startswith(f"{model}/")]
     found += _examples("reject of another model", keys)

@@ -1,6 +1,7 @@
-"""One embed job in a process of its own: `python -m tests.faults.driver ARGUMENTS_JSON`.
+"""One embed job in a process of its own: `python -m tests.faults.driver`.
 
-It tells each event in a line of standard output and stands still in it until a line of standard input gives
+Its first line of standard input is its `Arguments`, so it can be there, all imported, before it is needed. It
+tells each event in a line of standard output and stands still in it until a line of standard input gives
 the event's ticket back: so whoever watches can do something at that very moment, or end this process.
 """
 # ruff: noqa: T201  (its prints are read by the tool)
@@ -19,6 +20,7 @@ from typing import Any
 import pipelines.embed.run as stage
 import pipelines.lake.commit as commits
 from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.embed.engine.session import load_ray
 from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake, LakeConfig
 from tests.faults.model import Digests, model_conf
@@ -29,7 +31,7 @@ FAILED = 3  # exit status after an error that says how to mend it
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a driver is told; crosses the command line as JSON.
+    """What a driver is told.
 
     Attributes:
         lake: A `LakeConfig` as JSON.
@@ -48,7 +50,7 @@ class Arguments:
     poison: dict[str, int]
 
     def to_json(self) -> str:
-        """For the command line."""
+        """For its standard input."""
         return json.dumps(asdict(self))
 
 
@@ -93,7 +95,7 @@ class Teller:
 class _Step:
     teller: Teller | None
 
-    def done(self, amount: int) -> None:
+    def done(self, amount: int, note: str = "") -> None:
         """A unit is written."""
         if self.teller:
             self.teller.tell(Event.WRITTEN)
@@ -115,7 +117,11 @@ def _between(
 
 def main() -> int:
     """One run."""
-    arguments = Arguments(**json.loads(sys.argv[1]))
+    load_ray()
+    line = sys.stdin.readline()
+    if not line:  # not needed after all
+        return 0
+    arguments = Arguments(**json.loads(line))
     teller = Teller()
     surveys = itertools.count()
     survey: Callable[..., Any] = vars(stage)["survey"]

@@ -1,5 +1,6 @@
 """The drivers of a seed, as the tool sees them: processes that tell events and can be killed at any."""
 
+import contextlib
 import os
 import queue
 import signal
@@ -48,12 +49,14 @@ class Driver:
 
     def release(self, ticket: int) -> None:
         """Lets it go on from an event; nothing where it has ended."""
+        self.write(str(ticket))
+
+    def write(self, line: str) -> None:
+        """A line to its standard input, if it still lives."""
         assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(f"{ticket}\n")
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(f"{line}\n")
             self.process.stdin.flush()
-        except OSError:
-            pass
 
     def kill(self) -> None:
         """Ends it as a crash would."""
@@ -63,20 +66,55 @@ class Driver:
         self.process.wait()
 
 
+class Spare:
+    """A process that has imported all and waits to become a driver: the import takes seconds."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._process: subprocess.Popen[str] | None = None
+
+    def prepare(self) -> None:
+        """Has one, from now on."""
+        if self._process is None:
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.faults.driver"],
+                    cwd=_ROOT,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,
+                )
+
+    def take(self) -> "subprocess.Popen[str]":
+        """It, or a new one."""
+        self.prepare()
+        process, self._process = self._process, None
+        assert process is not None
+        return process
+
+    def close(self) -> None:
+        """Ends it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @dataclass
 class Drivers:
     """Starts them, and gathers what they tell.
 
     Attributes:
         arguments: Of each.
-        log: Gets their standard error.
+        spare: Where they come from.
         told: What they tell, as it comes.
         alive: Those that have not ended.
         started: How many there were.
     """
 
     arguments: Arguments
-    log: Path
+    spare: Spare
     told: "queue.Queue[Told]" = field(default_factory=queue.Queue)
     alive: list[Driver] = field(default_factory=list)
     started: int = 0
@@ -84,17 +122,8 @@ class Drivers:
     def start(self) -> Driver:
         """One more."""
         self.started += 1
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.driver", self.arguments.to_json()],
-                cwd=_ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
-        driver = Driver(self.started, process)
+        driver = Driver(self.started, self.spare.take())
+        driver.write(self.arguments.to_json())
         self.alive.append(driver)
         threading.Thread(target=self._read, args=(driver,), daemon=True).start()
         return driver

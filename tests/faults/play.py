@@ -19,7 +19,7 @@ from tests.faults import changes
 from tests.faults.check import wrong
 from tests.faults.cluster import LABELS, FaultyCluster
 from tests.faults.driver import FAILED, Arguments
-from tests.faults.drivers import Driver, Drivers, Told
+from tests.faults.drivers import Driver, Drivers, Spare, Told
 from tests.faults.model import WORDS, model_conf, poison_ids
 from tests.faults.outages import Outage
 from tests.faults.schedule import CHANGES, Event, Fault, Kind, Schedule, is_outage
@@ -59,6 +59,7 @@ class Play:
         config: Of an empty lake.
         cluster: Of Ray.
         outage: What can be away.
+        spare: Where drivers come from.
         folder: For its small files.
         say: Told everything, where somebody wants it.
     """
@@ -67,6 +68,7 @@ class Play:
     config: LakeConfig
     cluster: FaultyCluster
     outage: Outage
+    spare: Spare
     folder: Path
     say: Callable[[str], None]
     _seen: "Counter[Event]" = field(default_factory=Counter)
@@ -88,7 +90,7 @@ class Play:
         self._left = list(self.schedule.faults)
         self._tally = self.folder / "tally"
         self._tally.touch()
-        self._drivers = Drivers(self._arguments(), self.folder / "stderr")
+        self._drivers = Drivers(self._arguments(), self.spare)
         try:
             self._drivers.start()
             self._until_done()
@@ -153,7 +155,7 @@ class Play:
     def _until_done(self) -> None:
         while True:
             if time.monotonic() - self._began > _MOST_SECONDS:
-                raise TimeoutError(f"not done after {_MOST_SECONDS:g} s; endings: {self._endings}")
+                raise TimeoutError(f"not done after {_MOST_SECONDS:g} s")
             with contextlib.suppress(queue.Empty):
                 self._hear(self._drivers.told.get(timeout=0.03))
             self._count_units()
@@ -182,13 +184,14 @@ class Play:
                 if not plan.pending_rows and not plan.stale:
                     return True
         if self._drivers.started >= _MOST_STARTS:
-            raise TimeoutError(f"not done after {_MOST_STARTS} starts; endings: {self._endings}")
+            raise TimeoutError(f"not done after {_MOST_STARTS} starts")
         self._drivers.start()
         return False
 
     def _hear(self, told: Told) -> None:
         driver = told.driver
         if told.event is not None:
+            self.spare.prepare()
             self._happened(told.event, told)
         elif told.line is not None:
             self._tell(f"driver {driver.number}: {told.line}")
@@ -200,7 +203,7 @@ class Play:
             self._tell(f"driver {driver.number} ended with {code}")
             if code != 0 and not driver.killed:
                 self._endings.append(
-                    f"{self._last_line[:200]}" if code in (1, FAILED) else f"exit status {code}"
+                    f"{self._last_line[-200:]}" if code in (1, FAILED) else f"exit status {code}"
                 )
 
     def _count_units(self) -> None:

@@ -12,6 +12,7 @@ from typing import Self
 from infra.local.seaweed import SeaweedServer
 from pipelines.lake import CatalogConfig, LakeConfig, S3Config
 from tests.faults.cluster import FaultyCluster
+from tests.faults.drivers import Spare
 from tests.faults.outages import Outage
 from tests.faults.play import Play, Result
 from tests.faults.schedule import Schedule
@@ -32,7 +33,7 @@ class Stage:
                 config, outage = LakeConfig(dir=folder / "lake", buckets=2), Outage(root=folder / "lake")
             else:
                 config, outage = self._s3_config(f"f{folder.name[7:]}{schedule.seed}"), Outage(self._server)
-            return Play(schedule, config, self._cluster, outage, folder, self._say).run()
+            return Play(schedule, config, self._cluster, outage, self._spare, folder, self._say).run()
 
     def _say(self, line: str) -> None:
         if self._verbose:
@@ -62,6 +63,8 @@ class Stage:
             os.environ |= {"PYTHONPATH": str(Path(__file__).parents[2])}
             os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
             self._cluster = self._open.enter_context(FaultyCluster(helper_node=False))
+            self._spare = Spare(self._folder / "stderr")
+            self._open.callback(self._spare.close)
             self._open = self._open.pop_all()
         return self
 

@@ -7,6 +7,9 @@ from pipelines.embed.plan.units import Unit
 
 # So often a unit is tried before it is halved; a half, which is suspect already, once.
 TRIES = 2
+# So often a row is tried alone before it is rejected. Once would do where a row fails by itself, and rejects
+# one whose encoder something else has killed just when it was left over from a neighbour's failure.
+LONE_TRIES = 3
 # So often work may be lost with what it ran on: a node that went, a process that a neighbour's work ended.
 LOSSES = 20
 
@@ -70,11 +73,12 @@ def after(attempt: Attempt, fault: Fault, detail: str, worker: str) -> tuple[Ver
         lost = replace(attempt, losses=attempt.losses + 1)
         return (Verdict.AGAIN, [lost]) if lost.losses <= LOSSES else (Verdict.GIVE_UP, [])
     failed = replace(attempt, tries=attempt.tries + 1, avoid=attempt.avoid | {worker})
-    if failed.tries < TRIES:
+    is_alone = failed.unit.rows <= 1
+    if failed.tries < (LONE_TRIES if is_alone else TRIES):
         return Verdict.AGAIN, [failed]
-    halves = failed.unit.halves()
-    if len(halves) == 1 and failed.unit.rows <= 1:
+    if is_alone:
         return Verdict.REJECT, [failed]
     return Verdict.AGAIN, [
-        Attempt(half, TRIES - 1, failed.losses, failed.waits, detail, failed.avoid) for half in halves
+        Attempt(half, TRIES - 1 if half.rows > 1 else 0, failed.losses, failed.waits, detail, failed.avoid)
+        for half in failed.unit.halves()
     ]
