@@ -90,7 +90,8 @@ def replace(lake: Lake, tokenizer: Tokenizer, random: Random, share: float, by_p
     chunks = rows.to_arrow().sort_by([("doc_id", "ascending"), ("ordinal", "ascending")]).to_pylist()
     documents = sorted({chunk["doc_id"] for chunk in chunks})
     chosen = random.sample(documents, min(len(documents), 1 + int(share * 12)))
-    gone, fresh = [], []
+    gone: list[str] = []
+    fresh = []
     for number, doc_id in enumerate(chosen):
         own = [chunk for chunk in chunks if chunk["doc_id"] == doc_id]
         if number % 3:  # changed: the first chunk's text, the last one's place; others are as before

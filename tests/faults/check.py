@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +32,7 @@ def wrong(lake: Lake, model: str, tokenizer: Tokenizer, max_tokens: int) -> list
     poison = {
         id for id, ids_L in inputs.items() if _is_poison(ids_L, poison_ids(tokenizer), tokenizer, max_tokens)
     }
-    embedded = list(
-        _rows(lake, "embeddings", ("chunk_id", "model", "source", "doc_id", "text_hash", "embedding"))
-    )
+    embedded = _rows(lake, "embeddings", ("chunk_id", "model", "source", "doc_id", "text_hash", "embedding"))
     rejected = [
         row
         for row in _rows(lake, "rejects", ("key", "stage", "reason", "detail", "payload"))
@@ -74,9 +73,10 @@ def wrong(lake: Lake, model: str, tokenizer: Tokenizer, max_tokens: int) -> list
     return found
 
 
-def _rows(lake: Lake, name: str, columns: tuple[str, ...]) -> Iterable[Mapping[str, object] | dict]:  # type: ignore[type-arg]
+def _rows(lake: Lake, name: str, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     rows: pa.Table = lake.table(name).scan(selected_fields=columns).to_arrow()
-    return rows.to_pylist()  # type: ignore[no-any-return]
+    found: list[dict[str, Any]] = rows.to_pylist()
+    return found
 
 
 def _is_poison(

@@ -30,13 +30,10 @@ class Kind(Enum):
 # Those that change a table: they are due at the end of a run, too, if their moment has not come before.
 CHANGES = frozenset({Kind.COMPACT_CHUNKS, Kind.COMPACT_EMBEDDINGS, Kind.EXPIRE, Kind.REPLACE, Kind.MOVE})
 
-_KINDS: Mapping[Kind, tuple[LakeKind, ...]] = {
-    kind: {
-        Kind.STORE_AWAY: ("s3",),
-        Kind.CATALOGUE_AWAY: ("local",),
-        Kind.WAREHOUSE_AWAY: ("local",),
-    }.get(kind, ("local", "s3"))
-    for kind in Kind
+_ONLY: Mapping[Kind, LakeKind] = {
+    Kind.STORE_AWAY: "s3",
+    Kind.CATALOGUE_AWAY: "local",
+    Kind.WAREHOUSE_AWAY: "local",
 }
 # How often in one schedule at most: each of these costs seconds of starting something again.
 _MOST = {Kind.KILL_DRIVER: 2, Kind.SECOND_DRIVER: 1, Kind.LOSE_NODE: 1, Kind.KILL_ENCODER: 2}
@@ -159,7 +156,7 @@ def draw(seed: int, lake: LakeKind) -> Schedule:
 
 
 def _faults(random: Random, lake: LakeKind, count: int) -> list[Fault]:
-    kinds = [kind for kind, lakes in _KINDS.items() if lake in lakes]
+    kinds = [kind for kind in Kind if _ONLY.get(kind, lake) == lake]
     found: list[Fault] = []
     while len(found) < count:
         kind = random.choice(kinds)
