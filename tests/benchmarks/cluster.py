@@ -77,7 +77,7 @@ def scale(nodes: int) -> None:
         address = RayConfig(address=cluster.address)
         report = embed(_lake(folder, rows), wide_conf(), config, address, Silent(), factory=Sleeping(_RATE))
     print(report.tokens_per_second)  # noqa: T201
-    cluster.shutdown()
+    cluster.shutdown()  # type: ignore[no-untyped-call] # Ray's own
 
 
 def restart() -> None:

@@ -1,4 +1,4 @@
-"""The engine alone: rows a second with an encoder that costs nothing, written and committed; and its memory."""
+"""The engine alone: rows a second with an encoder that costs nothing, and the memory of all processes."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def _pyarrow(lake: Lake) -> float:
     column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.reshape(-1)))
     rows = rows.append_column("embedding", column)
     seconds, _ = fastest(3, lambda: write_data_file(table, rows, "alone", EMBEDDINGS_LAYOUT))
-    return rows.num_rows / seconds
+    return float(rows.num_rows / seconds)
 
 
 if __name__ == "__main__":

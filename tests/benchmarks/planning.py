@@ -8,12 +8,13 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from pyiceberg.conversions import to_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from pyiceberg.types import IcebergType, IntegerType, StringType
+from pyiceberg.types import IntegerType, StringType
 
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.plan.units import file_id
@@ -81,14 +82,14 @@ def _chunks_file(table: Table, number: int) -> DataFile:
         (f"s{number % _SOURCES}", number // _SOURCES % _BUCKETS),
         column_sizes=dict.fromkeys(names, 1000),
         value_counts=dict.fromkeys(names, _ROWS) | {ids["input_ids.element"]: _TOKENS},
-        lower_bounds=strings | {ids["n_tokens"]: _bytes(IntegerType(), 20)},
-        upper_bounds=strings | {ids["n_tokens"]: _bytes(IntegerType(), 254)},
+        lower_bounds=strings | {ids["n_tokens"]: to_bytes(IntegerType(), 20)},
+        upper_bounds=strings | {ids["n_tokens"]: to_bytes(IntegerType(), 254)},
     )
 
 
 def _embeddings_file(table: Table, chunks: Table, file: DataFile) -> DataFile:
     unit = table.schema().find_field("unit").field_id
-    name = _bytes(StringType(), file_id(file.file_path, chunks.location()))
+    name = to_bytes(StringType(), file_id(file.file_path, chunks.location()))
     names = [field.field_id for field in table.schema().fields]
     path = f"{table.location()}/data/embed-{'0' * 32}/{uuid.uuid4()}.parquet"
     return _file(
@@ -102,7 +103,7 @@ def _embeddings_file(table: Table, chunks: Table, file: DataFile) -> DataFile:
     )
 
 
-def _file(table: Table, path: str, partition: tuple[object, ...], **statistics: object) -> DataFile:
+def _file(table: Table, path: str, partition: tuple[object, ...], **statistics: Any) -> DataFile:
     file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=path,
@@ -120,10 +121,6 @@ def _file(table: Table, path: str, partition: tuple[object, ...], **statistics: 
     )
     file.spec_id = table.spec().spec_id
     return file
-
-
-def _bytes(kind: IcebergType, value: object) -> bytes:
-    return to_bytes(kind, value)
 
 
 def plan(folder: str) -> None:
