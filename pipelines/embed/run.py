@@ -140,6 +140,7 @@ def embed(
         if rows := salvage(lake, plan, salvaged):
             progress.say(f"{rows:,} chunks were embedded by a run that was killed, and are committed now")
             plan = survey(lake, model.key, progress, wanted)
+            swept += sweep(lake, plan) if plan.stale else 0
         settled = plan.settled_rows - total.rows
         if not plan.pending_rows:
             progress.say(f"nothing to embed: {settled:,} chunks are done by {model.key}, none is left")

@@ -21,7 +21,8 @@ from pyiceberg.table.update.snapshot import _FastAppendFiles
 from pyiceberg.typedef import Record
 
 from pipelines.lake import Lake
-from pipelines.lake.scan import ScanFile, scan_files
+from pipelines.lake.datafiles import write_data_file
+from pipelines.lake.scan import ScanFile, read_file, scan_files
 
 _FILE_PATH = 2147483546
 _SCHEMA = pa.schema(
@@ -63,12 +64,23 @@ class _AppendDeletes(_FastAppendFiles):
         return [*super()._existing_manifests(), writer.to_manifest_file()]
 
 
-def delete_positions(lake: Lake, name: str, path: str, positions: Sequence[int]) -> None:
+def delete_positions(lake: Lake, name: str, path: str, positions: Sequence[int], named: bool = False) -> None:
     """Deletes rows of one data file of a table by their positions, as Spark's merge-on-read does."""
     table: Table = lake.table(name)
     file = next(file for file in scan_files(table) if file.path == path)
     with table.transaction() as transaction:
-        add_position_deletes(transaction, table, file, positions)
+        add_position_deletes(transaction, table, file, positions, named)
+
+
+def move_rows(lake: Lake, path: str, positions: Sequence[int]) -> None:
+    """Moves rows of a data file of `chunks`, their ids too, to a new one: as other metadata does."""
+    table: Table = lake.table("chunks")
+    file = next(file for file in scan_files(table) if file.path == path)
+    rows = read_file(table, file, [column.name for column in table.schema().fields]).take(list(positions))
+    with table.transaction() as transaction:
+        add_position_deletes(transaction, table, file, positions, named=True)
+        with transaction.update_snapshot().fast_append() as append:
+            append.append_data_file(write_data_file(table, rows, "chunks").data_file())
 
 
 def add_position_deletes(

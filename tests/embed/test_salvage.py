@@ -16,8 +16,10 @@ from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
 from pipelines.lake.filters import is_one_of
 from pipelines.lake.runs import append_run, recorded_runs
+from pipelines.lake.scan import scan_files
 from pipelines.progress import Silent
 from tests.chunks import ChunkText, append_chunks
+from tests.embed.deletes import delete_positions, move_rows
 from tests.embed.inline import InlineRun, check_accounts, data_files, embed_inline, rewrite, vectors
 
 _CHUNKS = 60
@@ -79,6 +81,37 @@ def test_what_another_run_did_meanwhile_is_left_out(lake: Lake, encoder: Encoder
     other.commit(units[:2])
     done = sum(unit.rows for unit in units[:2])
     assert salvage(lake, plan, Committer(lake, plan, "f" * 32)) == _CHUNKS - done
+    assert check_accounts(lake, encoder.key) == 0
+
+
+def test_what_another_run_did_before_is_left_out(lake: Lake, encoder: Encoder) -> None:
+    killed = _killed(lake, encoder)
+    killed.work(tokens=5000)
+    other = InlineRun.start(lake, encoder)
+    units = other.work(tokens=40)
+    other.commit(units[:3])
+    _salvaged(lake, encoder)
+    check_accounts(lake, encoder.key)
+    embed_inline(lake, encoder)
+    assert check_accounts(lake, encoder.key) == 0
+
+
+def test_chunks_that_moved_or_went_since_are_not_salvaged(lake: Lake, encoder: Encoder) -> None:
+    killed = _killed(lake, encoder)
+    killed.work()
+    for number, file in enumerate(scan_files(lake.table("chunks"))):
+        if number % 2:
+            move_rows(lake, file.path, [0])
+        else:
+            delete_positions(lake, "chunks", file.path, [0], named=True)
+    other = InlineRun.start(lake, encoder)
+    moved = [unit for unit in other.work(tokens=1) if all(piece.file.rows == 1 for piece in unit.unit.slices)]
+    assert moved
+    other.commit(moved)
+    _salvaged(lake, encoder)
+    assert not survey(lake, encoder.key).stale
+    check_accounts(lake, encoder.key)
+    embed_inline(lake, encoder)
     assert check_accounts(lake, encoder.key) == 0
 
 

@@ -8,11 +8,10 @@ from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
-from pipelines.lake.datafiles import write_data_file
 from pipelines.lake.filters import is_one_of
 from pipelines.lake.scan import read_file, scan_files
 from tests.chunks import ChunkText, append_chunks, sentence
-from tests.embed.deletes import add_position_deletes, delete_positions
+from tests.embed.deletes import delete_positions, move_rows
 from tests.embed.inline import (
     InlineRun,
     check_accounts,
@@ -199,17 +198,6 @@ def test_two_models_live_side_by_side(lake: Lake, encoder: Encoder, conf: ModelC
     assert check_accounts(lake, other.key) == check_accounts(lake, encoder.key) == 0
 
 
-def _moved(lake: Lake, path: str, positions: list[int]) -> None:
-    """Rows of a data file of chunks, their ids too, in a file of their own: as other metadata makes them."""
-    table = lake.table("chunks")
-    file = next(file for file in scan_files(table) if file.path == path)
-    rows = read_file(table, file, [column.name for column in table.schema().fields]).take(positions)
-    with table.transaction() as transaction:
-        add_position_deletes(transaction, table, file, positions, named=True)
-        with transaction.update_snapshot().fast_append() as append:
-            append.append_data_file(write_data_file(table, rows, "chunks").data_file())
-
-
 @pytest.mark.parametrize("committed", [3, 9])
 def test_chunks_that_moved_to_another_file_are_not_embedded_again(
     lake: Lake, encoder: Encoder, committed: int
@@ -219,7 +207,7 @@ def test_chunks_that_moved_to_another_file_are_not_embedded_again(
     run.commit(units[:committed])
     done = sum(unit.rows for unit in units[:committed])
     for name in {piece.file.path for unit in units[:committed] for piece in unit.unit.slices}:
-        _moved(lake, name, [0, 2])
+        move_rows(lake, name, [0, 2])
     assert check_accounts(lake, encoder.key) == _CHUNKS - done
     assert embed_inline(lake, encoder).rows == _CHUNKS - done
     assert check_accounts(lake, encoder.key) == 0
@@ -229,7 +217,7 @@ def test_chunks_that_move_under_a_job_are_not_doubled_by_a_job_after_it(lake: La
     slow = InlineRun.start(lake, encoder)
     units = slow.work()
     for file in scan_files(lake.table("chunks")):
-        _moved(lake, file.path, [0])
+        move_rows(lake, file.path, [0])
     quick = InlineRun.start(lake, encoder)
     theirs = quick.work()
     slow.commit(units)

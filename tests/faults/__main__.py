@@ -7,6 +7,7 @@ must be there once. A failing seed is printed with what was lost, and how to run
 # ruff: noqa: T201
 
 import argparse
+import signal
 import sys
 import time
 
@@ -22,6 +23,7 @@ def main() -> int:
     parser.add_argument("--lake", choices=("local", "s3", "both"), default="both", help="both take turns")
     parser.add_argument("--verbose", action="store_true", help="what happens, as it happens")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves the block below, which ends all
     began, faults = time.monotonic(), 0
     with Stage(verbose=options.verbose) as stage:
         for seed in range(options.seed, options.seed + options.runs):

@@ -1,12 +1,14 @@
 """Takes over what a killed run had written and not committed, so that only its units in flight are lost.
 
 A run is in the table `runs` from its start; one that never ended well there was killed, has failed, or is
-still at work. Its files are in a folder of its own. Each whole file of a slice that is still pending is
-committed as if it were ours, with the same looks at what others have committed. If the run is alive after
-all, it finds its file in the table already and leaves it there: nothing of it is ever deleted here.
+still at work. Its files are in a folder of its own. Each whole file of a slice of which every row is still
+pending is committed as if it were ours, with the same looks at what others have committed. If the run is
+alive after all, it finds its file in the table already and leaves it there: nothing of it is ever deleted
+here.
 """
 
 import contextlib
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -58,7 +60,9 @@ def salvage(lake: Lake, plan: Plan, committer: Committer) -> int:
         orphans = found.filter(pc.invert(pc.is_in(found, value_set=plan.embedded.paths))).to_pylist()
         with ThreadPoolExecutor(_THREADS) as pool:
             described = [file for file in pool.map(lambda path: _described(table, path), orphans) if file]
-    pending = {piece.file_id: piece for piece in plan.slices()} if described else {}
+    pending: dict[str, list[Slice]] = defaultdict(list)
+    for piece in plan.slices() if described else ():
+        pending[piece.file_id].append(piece)
     # A unit that was done again, as its first file was lost sight of, has left two: take one.
     taken: list[Named] = []
     finished = []
@@ -91,17 +95,29 @@ def _described(table: Table, path: str) -> WrittenFile | None:
     return None
 
 
-def _finished(table: Table, file: WrittenFile, pending: dict[str, Slice], model: str) -> Finished | None:
-    """A unit of one file; None where its slice is not pending."""
+def _finished(
+    table: Table, file: WrittenFile, pending: dict[str, list[Slice]], model: str
+) -> Finished | None:
+    """A unit of one file; None where not every row of its slice is pending.
+
+    The run may have planned long ago. Rows may have been embedded since, under this slice's name or, moved to
+    another file of `chunks`, under that one's: looks at what was committed after our plan do not see these.
+    """
     key, source, bucket = file.partition
     name = slice_name(file.data_file(), table.schema().find_field("unit").field_id)
-    piece = pending.get(name.file_id) if name else None
-    if name is None or piece is None or key != model or piece.partition != (source, bucket):
+    found = [piece for piece in pending.get(name.file_id, ()) if _covers(piece, name)] if name else []
+    if name is None or not found or key != model or found[0].partition != (source, bucket):
         return None
     return Finished(
-        unit=Unit(0, (piece,)),
-        slices=(FinishedSlice(name, piece.partition, file),),
+        unit=Unit(0, (found[0],)),
+        slices=(FinishedSlice(name, found[0].partition, file),),
         rejects=_NO_REJECTS,
         rows=file.rows,
         tokens=0,
     )
+
+
+def _covers(piece: Slice, name: Named) -> bool:
+    """Whether all rows that the name may stand for are there and pending."""
+    stop = piece.file.rows if name.stop is None else name.stop
+    return piece.keep is None and not piece.file.deletes and piece.start <= name.start and stop <= piece.stop
