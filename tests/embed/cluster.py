@@ -76,7 +76,7 @@ class Nodes:
     def close(self) -> None:
         """Ends all."""
         self._ray.shutdown()
-        self._cluster.shutdown()
+        self._cluster.shutdown()  # type: ignore[no-untyped-call] # Ray's own
 
 
 def _joins(nodes: Nodes, folder: Path) -> None:

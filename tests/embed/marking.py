@@ -11,6 +11,7 @@ import numpy.typing as npt
 import ray
 
 from pipelines.embed.work.wire import Job
+from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.ragged import Ragged
 
 RAISES, ENDS = 29_998, 29_999  # token ids that it cannot take
@@ -50,7 +51,7 @@ class MarkingEncoder:
     def key(self) -> str:
         return self._job.model.key
 
-    def encode_ids(self, rows: Ragged, batch_tokens: int = 4096) -> npt.NDArray[np.float32]:
+    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
         self._note("encoding", "")
         if self._made.stuck == self._node:
             waited_for(self._made.folder / "never")
@@ -61,7 +62,7 @@ class MarkingEncoder:
             raise RuntimeError("this accelerator is broken")
         vectors = [self._vector(row) for row in rows]
         self._note("encoded", "")
-        return np.stack(vectors)
+        return Encoded(np.stack(vectors), len(rows.values_T), len(rows.values_T))
 
     def _vector(self, row: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         if RAISES in row:
