@@ -187,7 +187,7 @@ def plan(
 ) -> None:
     """Say what 'embed' would do, and how many hours and what cost that is on each accelerator."""
     from jobs.plan import run
-    from pipelines.embed.plan.survey import Wanted
+    from pipelines.embed.plan.plan import Wanted
 
     job: Job = context.obj
     with guarded(job.debug):
@@ -208,7 +208,7 @@ def embed(
 ) -> None:
     """Embed the chunks that the model has not embedded yet."""
     from jobs.embed import run
-    from pipelines.embed.plan.survey import Wanted
+    from pipelines.embed.plan.plan import Wanted
 
     job: Job = context.obj
     with guarded(job.debug):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
-from pipelines.embed.plan.survey import Wanted
+from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.run import EmbedReport
 from pipelines.embed.run import embed as embed_chunks
 from pipelines.encoder.conf import load_model_conf

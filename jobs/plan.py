@@ -19,7 +19,8 @@ from pipelines.embed.plan.cost import (
     measured_rates,
     work,
 )
-from pipelines.embed.plan.survey import Wanted, survey
+from pipelines.embed.plan.plan import Wanted
+from pipelines.embed.plan.survey import survey
 from pipelines.embed.run import check_chunks, unit_tokens
 from pipelines.encoder.conf import load_model_conf, model_folder
 from pipelines.encoder.fingerprint import describe_model, resolve_precision

@@ -22,7 +22,8 @@ from pipelines.embed.engine.loop import Engine
 from pipelines.embed.engine.nodes import place
 from pipelines.embed.engine.session import RaySession
 from pipelines.embed.metrics import Metrics, exported
-from pipelines.embed.plan.survey import Plan, Wanted, survey
+from pipelines.embed.plan.plan import Plan, Wanted
+from pipelines.embed.plan.survey import survey
 from pipelines.embed.record import recorded
 from pipelines.embed.work.encode import load_encoder
 from pipelines.embed.work.wire import EncoderFactory, Job

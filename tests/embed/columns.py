@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.embed.plan.evidence import ChunkFiles, EmbeddedFiles, Range
-from pipelines.embed.plan.survey import Plan
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Named, Partition
 
 NO_DELETES: Mapping[int, int] = {}

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.sweep import sweep
-from pipelines.embed.plan.survey import Plan, Wanted, pending_rows, rejected_chunks, survey
+from pipelines.embed.plan.plan import Plan, Wanted
+from pipelines.embed.plan.survey import pending_rows, rejected_chunks, survey
 from pipelines.embed.work.encode import encode_unit
 from pipelines.embed.work.read import read_unit
 from pipelines.embed.work.wire import BatchEncoder, Finished, Job

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.embed.plan.evidence import Range
-from pipelines.embed.plan.survey import Plan
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Named, Slice, Unit, file_id, parsed
 from pipelines.lake.scan import ScanFile
 from tests.embed.columns import Sized, id_of, plan_of

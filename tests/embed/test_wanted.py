@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.plan.survey import Wanted, survey
+from pipelines.embed.plan.plan import Wanted
+from pipelines.embed.plan.survey import survey
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder

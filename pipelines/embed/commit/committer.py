@@ -36,8 +36,9 @@ from pyiceberg.table import Table
 
 from pipelines.embed.commit.gone import ChunkWatch
 from pipelines.embed.commit.landed import Landed, LandedFile
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.reconcile import IDS, ids_of, joined, pending_mask
-from pipelines.embed.plan.survey import STAGE, Plan, rejected_chunks
+from pipelines.embed.plan.survey import STAGE, rejected_chunks
 from pipelines.embed.plan.units import Named, Partition
 from pipelines.embed.work.wire import Finished
 from pipelines.embed.work.write import EMBEDDINGS_LAYOUT, run_folder

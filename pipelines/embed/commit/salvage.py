@@ -20,7 +20,8 @@ from pyiceberg.table import Table
 
 from pipelines.embed.commit.committer import Committer
 from pipelines.embed.plan.manifests import slice_name
-from pipelines.embed.plan.survey import STAGE, Plan
+from pipelines.embed.plan.plan import Plan
+from pipelines.embed.plan.survey import STAGE
 from pipelines.embed.plan.units import Named, Slice, Unit
 from pipelines.embed.work.wire import Finished, FinishedSlice
 from pipelines.embed.work.write import run_folder

@@ -13,8 +13,9 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, TableProperties
 
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.reconcile import ids_of
-from pipelines.embed.plan.survey import STAGE, Plan
+from pipelines.embed.plan.survey import STAGE
 from pipelines.embed.plan.units import Partition
 from pipelines.errors import CommitError
 from pipelines.lake import Lake

@@ -14,7 +14,7 @@ from pipelines.embed.engine.pool import Pool, Worker
 from pipelines.embed.engine.session import load_ray
 from pipelines.embed.engine.trouble import Attempt, Fault, Verdict, after
 from pipelines.embed.metrics import Metrics
-from pipelines.embed.plan.survey import Plan
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Unit
 from pipelines.embed.work.wire import EncoderFactory, Finished, Job
 from pipelines.errors import EmbedlakeError, EnvironmentFault

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from pipelines.config import Config, conf_dir, load_yaml, parse
-from pipelines.embed.plan.survey import Plan
+from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Unit
 from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.flops import Flops
