@@ -62,6 +62,7 @@ class Engine:
     _unreachable_since: float | None = None
     _described: bool = False
     _index: Any = None  # of a CacheIndex
+    _suspects: set[int] = field(default_factory=set)  # flights over which an encoder died
 
     def __post_init__(self) -> None:
         self._ray = load_ray()
@@ -180,7 +181,8 @@ class Engine:
             if "node has died" in str(error) or "node died" in str(error).lower():
                 return  # the next look at the nodes forgets it
             reason = _line(error)
-            self._pool.shunned[worker.node] = reason
+            if not self._pool.failed_start(worker.node, reason):
+                return  # perhaps something else ended it: another try
             self.progress.say(f"a Ray node is given up, as no worker starts there: {reason}")
             if not self._pool.refresh().actors:
                 raise EnvironmentFault(
@@ -201,13 +203,15 @@ class Engine:
             raise domain from error
         dead = _dead_actor(error)
         fault = Fault.LOST
-        if dead == flight.encoder.id and "node has died" not in str(error):
-            # It died over the unit that it was at: the first that it was given of those still on their way.
-            others = [f.number for f in self._flights.values() if f.encoder.id == dead]
-            at_work = dead in self._pool.encoders and all(flight.number < number for number in others)
-            fault = Fault.CRASHED if at_work else Fault.LOST
+        if dead in self._pool.encoders and "node has died" not in str(error):
+            # It died over the unit that it was at: the first that it was given of those still on their way,
+            # of which this need not be the one that is seen first.
+            flights = [flight, *self._flights.values()]
+            self._suspects.add(min(f.number for f in flights if f.encoder.id == dead))
         if dead is not None:
             self._pool.drop(dead)
+        if flight.number in self._suspects:
+            fault = Fault.CRASHED
         yield from self._decided(flight, fault, _line(error))
 
     def _failed(self, flight: _Flight, failure: Failure) -> Iterator[Finished]:
