@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench lock clean
+.PHONY: help setup demo test test-slow faults lint format bench lock clean
 SHELL := bash
 RUN := .venv/bin/
 
@@ -26,6 +26,9 @@ lint: setup ## ruff and mypy --strict
 format: setup ## apply ruff's fixes and formatting
 	@$(RUN)ruff check --fix .
 	@$(RUN)ruff format .
+
+faults: setup ## 100 seeded schedules of faults, on both kinds of lake; stops at the first that is not exact
+	@$(RUN)python -m tests.faults --seed $(or $(SEED),0) --runs $(or $(RUNS),100)
 
 bench: setup ## one benchmark per stage: rows/s, tokens/s, peak memory (figures: tests/benchmarks/RESULTS.md)
 	@$(RUN)python -m tests.benchmarks

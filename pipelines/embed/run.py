@@ -15,6 +15,7 @@ from pyiceberg.table import Table
 
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.loop import CommitLoop
+from pipelines.embed.commit.patience import Patience
 from pipelines.embed.commit.salvage import salvage
 from pipelines.embed.commit.sweep import sweep
 from pipelines.embed.config import EmbedConfig, RayConfig
@@ -160,7 +161,7 @@ def embed(
         ):
             for _ in range(_ROUNDS):
                 engine = Engine(job, factory, config, device, progress, metrics)
-                committer = Committer(lake, plan, run_id, total)
+                committer = Committer(lake, plan, run_id, total, Patience(config.patience_seconds))
                 _embed_units(engine, plan, wanted.limit, session, committer)
                 if engine.gone and not committer.chunks_changed():
                     raise engine.gone

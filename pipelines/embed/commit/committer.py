@@ -25,9 +25,10 @@ that go between that look and the commit, `sweep` takes out at the end of the ru
 """
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ from pyiceberg.table import Table
 
 from pipelines.embed.commit.gone import ChunkWatch
 from pipelines.embed.commit.landed import Landed, LandedFile
+from pipelines.embed.commit.patience import Patience
 from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.reconcile import IDS, ids_of, joined, pending_mask
 from pipelines.embed.plan.survey import STAGE, rejected_chunks
@@ -49,6 +51,8 @@ from pipelines.lake.faults import explained
 from pipelines.lake.live import LiveFiles
 from pipelines.lake.scan import ScanFile
 from pipelines.lake.slices import read_slice
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -86,12 +90,14 @@ class Committer:
         plan: What the run set out from.
         run_id: Goes into each snapshot's summary, as `embedlake.run-id`.
         total: What was committed so far.
+        patience: How long the object store and the catalogue may be unreachable for a commit.
     """
 
     lake: Lake
     plan: Plan
     run_id: str
     total: Committed = field(default_factory=Committed)
+    patience: Patience = field(default_factory=Patience)
 
     def __post_init__(self) -> None:
         self._embeddings = self.lake.table("embeddings")
@@ -117,33 +123,39 @@ class Committer:
 
         Raises:
             CommitError: Others kept changing the table, or changed its partitions.
-            CatalogError: The catalogue does not answer.
+            CatalogError: The catalogue does not answer for longer than the patience.
             StorageError: The object store or disk does not.
         """
-        with explained(self.lake.config):
-            rejects = pa.concat_tables([unit.rejects for unit in units])
-            if rejects.num_rows:
-                self.total.rejects += self._append_rejects(rejects, units)
-            waiting = []
-            for unit in units:
-                for piece, planned in zip(unit.slices, unit.unit.slices, strict=True):
-                    if piece.file is not None:
-                        self._ours[piece.file.path] = _Source(piece.name, piece.partition, planned.file)
-                        waiting.append(piece.file)
-            while waiting:
-                waiting = self._append(waiting)
+        rejects = pa.concat_tables([unit.rejects for unit in units])
+        if rejects.num_rows:
+            self.total.rejects += self._patiently(lambda: self._append_rejects(rejects, units))
+        waiting = []
+        for unit in units:
+            for piece, planned in zip(unit.slices, unit.unit.slices, strict=True):
+                if piece.file is not None:
+                    self._ours[piece.file.path] = _Source(piece.name, piece.partition, planned.file)
+                    waiting.append(piece.file)
+        while waiting:
+            waiting = self._patiently(partial(self._append, waiting))
+
+    def _patiently(self, step: Callable[[], T]) -> T:
+        """What a step gives. It may be cut short anywhere: repeated, it looks at the tables anew."""
+
+        def once() -> T:
+            with explained(self.lake.config):
+                return step()
+
+        return self.patience.outlast(once)
 
     def only_grew(self) -> bool:
         """Whether no chunk that the plan saw is gone by now."""
-        with explained(self.lake.config):
-            self._chunks.refresh()
-            return self._chunks.only_grew()
+        self._patiently(self._chunks.refresh)
+        return self._chunks.only_grew()
 
     def chunks_changed(self) -> bool:
         """Whether the table of chunks has another snapshot by now than the plan saw."""
-        with explained(self.lake.config):
-            self._chunks.refresh()
-            return self._chunks.current != self.plan.chunks_snapshot
+        self._patiently(self._chunks.refresh)
+        return self._chunks.current != self.plan.chunks_snapshot
 
     def _append_rejects(self, rejects: pa.Table, units: Sequence[Finished]) -> int:
         """Appends those that neither have a reject yet nor were embedded by another job; says how many."""
@@ -177,17 +189,15 @@ class Committer:
         self.total.commits += bool(appended)
         # Files that an interrupted call had appended are in the table too; deleting one would lose its rows.
         held = {file.path for file in appended} | set(self._landed.of(table))
-        cut = []
-        for file in files:
-            if file.path in held:
-                self.total.rows += file.rows
-                continue
-            mask = self._pending[file.path]
-            if mask.any():
-                cut.append(self._cut(file, mask))
-            self.total.needless_rows += int((~mask).sum())
+        # One that neither is there nor was left out was there, and has been compacted since.
+        left = [file for file in files if file.path not in held and file.path in self._pending]
+        cut = [self._cut(file, mask) for file in left if (mask := self._pending[file.path]).any()]
+        # What may fail is behind us: from here on nothing is done twice.
+        for file in left:
+            self.total.needless_rows += int((~self._pending[file.path]).sum())
             # Not deleted: who salvages may be about to commit it. From here on it is theirs.
             del self._ours[file.path]
+        self.total.rows += sum(file.rows for file in files) - sum(file.rows for file in left)
         return cut
 
     def _still_missing(self, table: Table, files: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
