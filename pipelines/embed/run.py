@@ -162,7 +162,8 @@ def embed(
             for _ in range(_ROUNDS):
                 engine = Engine(job, factory, config, device, progress, metrics)
                 committer = Committer(lake, plan, run_id, total, Patience(config.patience_seconds))
-                _embed_units(engine, plan, wanted.limit, session, committer)
+                left = None if wanted.limit is None else max(0, wanted.limit - metrics.rows)
+                _embed_units(engine, plan, left, session, committer)
                 if engine.gone and not committer.chunks_changed():
                     raise engine.gone
                 if not engine.gone and committer.only_grew():
