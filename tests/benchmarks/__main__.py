@@ -16,7 +16,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-_STAGES = ("curate", "chunk", "near", "scale", "skew", "encode", "embed", "search")
+_STAGES = (
+    "curate",
+    "chunk",
+    "near",
+    "scale",
+    "skew",
+    "encode",
+    "embed",
+    "control",
+    "planning",
+    "cluster",
+    "search",
+)
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")
 
 
