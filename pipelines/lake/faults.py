@@ -64,6 +64,7 @@ _REST_FAULTS = _REFUSALS | {
     "TooManyRequestsError",
     "CommitFailedException",
 }
+_LASTING = r"refuses|disk is full|no credentials|bucket does not exist|do not agree on TLS"
 _JVM_REFUSALS = r"iceberg\.exceptions\.(?:NotAuthorized|Forbidden)Exception"
 _FILE_HINTS = {
     errno.EACCES: "Give this user the right to it, or name another folder",
@@ -118,6 +119,11 @@ def explain(error: BaseException, config: LakeConfig) -> EmbedlakeError | None:
         if re.search(words, text):
             return StorageError(f"{message} ({_detail(chain, re.compile(words))})", hint)
     return _file_error(error)
+
+
+def is_lasting(error: EmbedlakeError) -> bool:
+    """Whether a fault is of a kind that somebody has to mend: waiting does not."""
+    return re.search(_LASTING, error.message) is not None
 
 
 def _file_error(error: BaseException | None) -> StorageError | None:

@@ -159,7 +159,7 @@ def test_embeddings_of_chunks_that_are_gone_go_too_and_no_others(tmp_path: Path)
     table = corpus.lake.table("embeddings")
     vectors = [
         {
-            **{key: row[key] for key in ("chunk_id", "doc_id", "source")},
+            **{key: row[key] for key in ("chunk_id", "doc_id", "source", "text_hash")},
             "model": "m@1",
             "embedding": [1.0],
             "unit": "u",
@@ -174,4 +174,9 @@ def test_embeddings_of_chunks_that_are_gone_go_too_and_no_others(tmp_path: Path)
     assert (report.changed, report.deleted) == (2, 1)
     left = corpus.lake.table("embeddings").scan().to_arrow()
     assert left.column("doc_id").to_pylist() == ["stays"]
+    # Its snapshot says who deleted: only such deletes are counted by a plan of embed.
+    snapshot = corpus.lake.table("embeddings").current_snapshot()
+    assert snapshot is not None
+    assert snapshot.summary is not None
+    assert snapshot.summary.additional_properties["embedlake.stage"] == "curate"
     corpus.check(docs)

@@ -96,6 +96,7 @@ def test_a_node_that_joins_gets_work(
     _all_there_once(lake, key, tokenizer, conf)
 
 
+@pytest.mark.slow
 def test_a_node_that_goes_costs_no_row(
     run: Run, lake: Lake, key: str, tokenizer: Tokenizer, conf: ModelConf
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_node_that_goes_costs_no_row(
     _all_there_once(lake, key, tokenizer, conf)
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_killed_is_replaced(
     run: Run, lake: Lake, key: str, tokenizer: Tokenizer, conf: ModelConf
 ) -> None:
@@ -115,6 +117,7 @@ def test_an_encoder_that_is_killed_is_replaced(
     _all_there_once(lake, key, tokenizer, conf)
 
 
+@pytest.mark.slow
 def test_rows_that_no_encoder_can_take_are_rejected_alone(
     run: Run, lake: Lake, key: str, tokenizer: Tokenizer
 ) -> None:

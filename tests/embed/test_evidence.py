@@ -201,6 +201,15 @@ def test_deletes_are_believed_where_both_sides_lost_as_many(
     assert _weighed(stored, (), {0: gone} if gone else {}, {0: lost} if lost else {}) == expected
 
 
+def test_counts_that_agree_by_accident_are_not_believed() -> None:
+    # Two rows are deleted and two were never embedded.
+    assert _weighed([_of(0, 8, 8)], (), {0: 2}) == (False, [], _ALL)
+    # One file of embeddings lost two rows, the other nobody knows how many.
+    halves = [_of(0, None, 4), _of(0, None, 6)]
+    assert _weighed(halves, (), {0: 1}, {0: -1, 1: 2}) == (False, [], _ALL)
+    assert _weighed(halves, (), {0: 3}, {0: 1, 1: 2}) == (True, [], [])
+
+
 def test_deletes_in_a_file_without_embeddings_leave_it_fresh_if_they_can_be_counted() -> None:
     assert _weighed((), (), {0: 3}) == (False, _ALL, [])
     assert _weighed((), (), {0: -1}) == (False, [], _ALL)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pipelines.errors import CatalogError, StorageError
+from pipelines.lake.faults import is_lasting
 
 T = TypeVar("T")
 _PAUSE_SECONDS = 2.0
@@ -26,6 +27,8 @@ class Patience:
     def outlast(self, step: Callable[[], T]) -> T:
         """What `step` gives, repeated while it fails for want of the store or the catalogue.
 
+        What no waiting mends, such as a full disk or a refused credential, is raised at once.
+
         Raises:
             CatalogError: The catalogue did not answer for so long.
             StorageError: The object store or disk did not.
@@ -34,8 +37,8 @@ class Patience:
         while True:
             try:
                 return step()
-            except (CatalogError, StorageError):
+            except (CatalogError, StorageError) as error:
                 since = time.monotonic() if since is None else since
-                if time.monotonic() - since >= self.seconds:
+                if is_lasting(error) or time.monotonic() - since >= self.seconds:
                     raise
             self.pause(_PAUSE_SECONDS)

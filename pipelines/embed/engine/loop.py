@@ -9,6 +9,7 @@ from typing import Any
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.engine.actors import Failure, Ready
 from pipelines.embed.engine.cache import build_index
+from pipelines.embed.engine.causes import dead_actor, line, unwrapped
 from pipelines.embed.engine.nodes import Device
 from pipelines.embed.engine.pool import Pool, Worker
 from pipelines.embed.engine.session import load_ray
@@ -18,9 +19,11 @@ from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Unit
 from pipelines.embed.work.wire import EncoderFactory, Finished, Job
 from pipelines.errors import EmbedlakeError, EnvironmentFault
+from pipelines.lake.faults import is_lasting
 from pipelines.progress import Progress
 
 _LOOK_SECONDS = 2.0  # between two looks at the nodes
+_DEAD_PROBES = 5  # encoders that may end, one after another, when they are given a row to see if they work
 _PAUSE_SECONDS = 2.0  # before a unit whose store was unreachable is tried again
 
 
@@ -57,6 +60,9 @@ class Engine:
     gone: EmbedlakeError | None = None
     _flights: dict[Any, _Flight] = field(default_factory=dict)
     _again: deque[Attempt] = field(default_factory=deque)
+    _fallen: list[tuple[_Flight, BaseException]] = field(default_factory=list)
+    _doubted: deque[tuple[Attempt, Fault]] = field(default_factory=deque)
+    _dead_probes: int = 0
     _number: int = 0
     _pause_until: float = 0.0
     _unreachable_since: float | None = None
@@ -78,7 +84,7 @@ class Engine:
                     self._started(ref, starting[ref])
             index = build_index(self._pool, plan, self.progress)
         except (EmbedlakeError, self._ray.exceptions.RayError) as error:
-            self.progress.say(f"texts that are embedded already are not looked up: {_line(error)}")
+            self.progress.say(f"texts that are embedded already are not looked up: {line(error)}")
             return
         self._index = None if index is None else self._ray.put(index)
 
@@ -103,9 +109,10 @@ class Engine:
                     if now - alone_since >= self.config.node_wait_seconds:
                         raise self._nobody()
                 more = self._submit(units)
-                if not more and not self._flights and not self._again:
+                if not more and not self._flights and not self._again and not self._doubted:
                     return
                 yield from self._land()
+                yield from self._judged()
         finally:
             self._flights.clear()
             self._pool.close()
@@ -156,14 +163,29 @@ class Engine:
             try:
                 result = self._ray.get(ref)
             except self._ray.exceptions.RayError as error:
-                yield from self._fell(flight, error)
+                self._fallen.append((flight, error))
                 continue
             if isinstance(result, Failure):
-                yield from self._failed(flight, result)
+                self._failed(flight.attempt, flight.encoder.id, result)
             else:
                 self._unreachable_since = None
                 self.metrics.finished(result)
                 yield result
+        self._blame()
+
+    def _blame(self) -> None:
+        """What fell, in the order in which the encoders were given it: the first was the one at work.
+
+        Ray tells it in any order, so a unit waits for those that its encoder was given before.
+        """
+        fallen, self._fallen = sorted(self._fallen, key=lambda pair: pair[0].number), []
+        for flight, error in fallen:
+            encoder, number = flight.encoder.id, flight.number
+            before = any(f.encoder.id == encoder and f.number < number for f in self._flights.values())
+            if before and dead_actor(error) == encoder:
+                self._fallen.append((flight, error))
+            else:
+                self._fell(flight, error)
 
     def _not_ready(self, starting: dict[Any, Worker]) -> int:
         return sum(worker.id in self._pool.encoders for worker in starting.values())
@@ -179,8 +201,9 @@ class Engine:
                 raise domain from error
             if "node has died" in str(error) or "node died" in str(error).lower():
                 return  # the next look at the nodes forgets it
-            reason = _line(error)
-            self._pool.shunned[worker.node] = reason
+            reason = line(error)
+            if not self._pool.failed_start(worker.node, reason):
+                return  # perhaps something else ended it: another try
             self.progress.say(f"a Ray node is given up, as no worker starts there: {reason}")
             if not self._pool.refresh().actors:
                 raise EnvironmentFault(
@@ -194,70 +217,75 @@ class Engine:
                 self.progress.say(f"encoders run {said.how}")
                 self._described = True
 
-    def _fell(self, flight: _Flight, error: BaseException) -> Iterator[Finished]:
+    def _fell(self, flight: _Flight, error: BaseException) -> None:
         """An actor died, or an object was lost with its node."""
         domain = unwrapped(error)
         if isinstance(domain, EmbedlakeError):
             raise domain from error
-        dead = _dead_actor(error)
+        dead = dead_actor(error)
         fault = Fault.LOST
         if dead == flight.encoder.id and "node has died" not in str(error):
-            # It died over the unit that it was at: the first that it was given of those still on their way.
-            others = [f.number for f in self._flights.values() if f.encoder.id == dead]
-            at_work = dead in self._pool.encoders and all(flight.number < number for number in others)
-            fault = Fault.CRASHED if at_work else Fault.LOST
+            # It died over the unit that it was at; those behind it come here when it is forgotten already.
+            fault = Fault.CRASHED if dead in self._pool.encoders else Fault.LOST
         if dead is not None:
             self._pool.drop(dead)
-        yield from self._decided(flight, fault, _line(error))
+        self._decided(flight.attempt, flight.encoder.id, fault, line(error))
 
-    def _failed(self, flight: _Flight, failure: Failure) -> Iterator[Finished]:
+    def _failed(self, attempt: Attempt, worker: str, failure: Failure) -> None:
         if failure.fault is None:
             raise failure.error or EnvironmentFault(failure.detail)
         if failure.fault is Fault.UNREACHABLE:
             now = time.monotonic()
             self._unreachable_since = self._unreachable_since or now
-            if now - self._unreachable_since > self.config.patience_seconds and failure.error:
+            too_long = now - self._unreachable_since > self.config.patience_seconds
+            if failure.error and (too_long or is_lasting(failure.error)):
                 raise failure.error
             self._pause_until = now + _PAUSE_SECONDS
         if failure.fault is Fault.GONE:
             self.gone = failure.error
-        yield from self._decided(flight, failure.fault, failure.detail)
+        self._decided(attempt, worker, failure.fault, failure.detail)
 
-    def _decided(self, flight: _Flight, fault: Fault, detail: str) -> Iterator[Finished]:
+    def _decided(self, attempt: Attempt, worker: str, fault: Fault, detail: str) -> None:
         self.metrics.retried(fault.value)
-        verdict, attempts = after(flight.attempt, fault, detail, flight.encoder.id)
+        verdict, attempts = after(attempt, fault, detail, worker)
         if verdict is Verdict.GIVE_UP:
             raise EnvironmentFault(
                 f"a unit was lost again and again: {detail}", "See Ray's logs; what was committed is kept"
             )
         if verdict is Verdict.REJECT:
-            yield from self._refused(attempts[0], flight, fault)
+            self._doubted.append((attempts[0], fault))
         else:
             self._again.extend(attempts)
 
-    def _refused(self, attempt: Attempt, flight: _Flight, fault: Fault) -> Iterator[Finished]:
-        """One row is left of a unit that kept failing: it becomes a reject, if the encoder works at all."""
-        encoder, helper = self._pool.idle(10**9), self._pool.helper(flight.encoder.node)
-        if encoder is None or helper is None:  # all have just died: another try tells
-            self._again.append(attempt)
-            return
-        try:
-            row = self._ray.get(helper.handle.probe_row.remote())
-            wrong = self._ray.get(encoder.handle.probe.remote(row))
-            if wrong:
-                raise EnvironmentFault(
-                    f"the encoder fails whatever it is given: {wrong}",
-                    "See Ray's logs on the node that it runs on; what was committed is kept",
-                )
-            result = self._ray.get(helper.handle.refuse.remote(attempt.unit, fault.value, attempt.detail))
-        except self._ray.exceptions.RayError:
-            self._again.append(attempt)
-            return
-        if isinstance(result, Failure):
-            yield from self._failed(flight, result)
-        else:
-            self.metrics.finished(result)
-            yield result
+    def _judged(self) -> Iterator[Finished]:
+        """The last row of a unit that kept failing becomes a reject, if an encoder works at all."""
+        while self._doubted:
+            encoder = self._pool.idle(10**9)
+            helper = self._pool.helper(encoder.node) if encoder else None
+            if encoder is None or helper is None:
+                return  # it has ended the only encoder: the next one tells
+            attempt, fault = self._doubted[0]
+            try:
+                row = self._ray.get(helper.handle.probe_row.remote())
+                wrong = self._ray.get(encoder.handle.probe.remote(row))
+                if wrong:
+                    raise _useless(f"fails whatever it is given: {wrong}")
+                result = self._ray.get(helper.handle.refuse.remote(attempt.unit, fault.value, attempt.detail))
+            except self._ray.exceptions.RayError as error:
+                self._dead_probes += 1
+                if self._dead_probes >= _DEAD_PROBES:
+                    raise _useless(f"ends whatever it is given: {line(error)}") from error
+                dead = dead_actor(error)
+                if dead is not None:
+                    self._pool.drop(dead)
+                return
+            self._dead_probes = 0
+            self._doubted.popleft()
+            if isinstance(result, Failure):
+                self._failed(attempt, encoder.id, result)
+            else:
+                self.metrics.finished(result)
+                yield result
 
     def _nobody(self) -> EnvironmentFault:
         what = f"{self.config.gpus_per_actor:g} GPU" if self.device == "cuda" else "a CPU"
@@ -270,29 +298,6 @@ class Engine:
         )
 
 
-def unwrapped(error: BaseException) -> BaseException:
-    """The domain error that a worker raised, out of Ray's wrappings; `error` itself where there is none."""
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        if isinstance(link, EmbedlakeError):
-            # Ray's wrapper is a class made from the error's and its own: give the plain one back.
-            cause = getattr(link, "cause", None)
-            return cause if isinstance(cause, EmbedlakeError) else link
-        link = getattr(link, "cause", None) or link.__cause__ or link.__context__
-    return error
-
-
-def _dead_actor(error: BaseException) -> str | None:
-    link: BaseException | None = error
-    while link is not None:
-        found = getattr(link, "actor_id", None)
-        if found:
-            return str(found if isinstance(found, str) else found.hex())
-        link = getattr(link, "cause", None) or link.__cause__
-    return None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+def _useless(what: str) -> EnvironmentFault:
+    hint = "See Ray's logs on the node that it runs on; what was committed is kept"
+    return EnvironmentFault(f"the encoder {what}", hint)

@@ -11,6 +11,8 @@ from pipelines.embed.engine.nodes import Device, Placement, Seat, alive, place
 from pipelines.embed.engine.session import load_ray
 from pipelines.embed.work.wire import EncoderFactory, Job
 
+_STARTS = 3  # that may fail in a row on a node before it is given up
+
 
 @dataclass
 class Worker:
@@ -56,6 +58,7 @@ class Pool:
     encoders: dict[str, Worker] = field(default_factory=dict)
     helpers: dict[str, Worker] = field(default_factory=dict)
     shunned: dict[str, str] = field(default_factory=dict)
+    _failed_starts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ray = load_ray()
@@ -111,9 +114,17 @@ class Pool:
         if self.config.actors is not None:
             self._ask_for(0)
 
-    @staticmethod
-    def seen_ready(worker: Worker, said: Ready | None) -> None:
+    def failed_start(self, node: str, reason: str) -> bool:
+        """A worker did not start; whether its node is given up now."""
+        self._failed_starts[node] = self._failed_starts.get(node, 0) + 1
+        if self._failed_starts[node] < _STARTS:
+            return False
+        self.shunned[node] = reason
+        return True
+
+    def seen_ready(self, worker: Worker, said: Ready | None) -> None:
         """An actor has answered."""
+        self._failed_starts[worker.node] = 0
         worker.starting = None
         worker.hardware = said.hardware if said else ""
 
