@@ -6,8 +6,10 @@ the event's ticket back: so whoever watches can do something at that very moment
 """
 # ruff: noqa: T201  (its prints are read by the tool)
 
+import faulthandler
 import itertools
 import json
+import signal
 import sys
 import threading
 import traceback
@@ -117,6 +119,7 @@ def _between(
 
 def main() -> int:
     """One run."""
+    faulthandler.register(signal.SIGUSR1)  # says where it stands, in its standard error
     load_ray()
     line = sys.stdin.readline()
     if not line:  # not needed after all
