@@ -60,7 +60,7 @@ class FaultyCluster:
         while helper_node and not self._helpers:
             self._helpers.append(self._cluster.add_node(num_cpus=1))
         while not helper_node and self._helpers:
-            self._cluster.remove_node(self._helpers.pop(), allow_graceful=True)
+            self._cluster.remove_node(self._helpers.pop(), allow_graceful=False)
 
     def lose(self, share: float) -> str:
         """Ends a node's processes at once."""

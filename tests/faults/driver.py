@@ -4,10 +4,12 @@ Its first line of standard input is its `Arguments`, so it can be there, all imp
 tells each event in a line of standard output and stands still in it until a line of standard input gives
 the event's ticket back: so whoever watches can do something at that very moment, or end this process.
 """
-# ruff: noqa: T201  (its prints are read by the tool)
 
+import faulthandler
 import itertools
 import json
+import os
+import signal
 import sys
 import threading
 import traceback
@@ -58,6 +60,9 @@ class Teller:
     """Tells events and waits for their tickets; a stage's `Progress` too."""
 
     def __init__(self) -> None:
+        # A line of its own each: Ray's threads print, too, and theirs must not get into ours.
+        self._channel = os.dup(1)
+        os.dup2(2, 1)
         self._tickets = itertools.count(1)
         self._waiting: dict[int, threading.Event] = {}
         self._lock = threading.Lock()
@@ -69,8 +74,12 @@ class Teller:
         with self._lock:
             ticket = next(self._tickets)
             self._waiting[ticket] = heard
-            print(f"event {event.name} {ticket}", flush=True)
+        self._write(f"event {event.name} {ticket}")
         heard.wait()
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            os.write(self._channel, f"{line}\n".encode())
 
     def _listen(self) -> None:
         for line in sys.stdin:
@@ -86,7 +95,7 @@ class Teller:
 
     def say(self, line: str) -> None:
         """What is about to be embedded is an event; all is told."""
-        print(f"say {line}", flush=True)
+        self._write(f"say {' '.join(line.split())}")
         if line.startswith("embedding "):
             self.tell(Event.PLANNED)
 
@@ -117,6 +126,7 @@ def _between(
 
 def main() -> int:
     """One run."""
+    faulthandler.register(signal.SIGUSR1)  # says where it stands, in its standard error
     load_ray()
     line = sys.stdin.readline()
     if not line:  # not needed after all
@@ -145,12 +155,12 @@ def main() -> int:
             factory=factory,
         )
     except EmbedlakeError as error:
-        print(f"say {type(error).__name__}: {error}", flush=True)
+        teller.say(f"{type(error).__name__}: {error}")
         return FAILED
     except Exception:
-        print("say " + traceback.format_exc()[-1500:].replace("\n", " | "), flush=True)
+        teller.say(traceback.format_exc()[-1500:].replace("\n", " | "))
         return 1
-    print(f"say {report}", flush=True)
+    teller.say(str(report))
     return 0
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,16 +68,20 @@ class Driver:
 
 
 class Spare:
-    """A process that has imported all and waits to become a driver: the import takes seconds."""
+    """A process that has imported all and waits to become a driver: the import takes seconds.
+
+    Attributes:
+        log: Gets the standard error of all.
+    """
 
     def __init__(self, log: Path) -> None:
-        self._log = log
+        self.log = log
         self._process: subprocess.Popen[str] | None = None
 
     def prepare(self) -> None:
         """Has one, from now on."""
         if self._process is None:
-            with self._log.open("ab") as log:
+            with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", "tests.faults.driver"],
                     cwd=_ROOT,
@@ -127,6 +132,16 @@ class Drivers:
         self.alive.append(driver)
         threading.Thread(target=self._read, args=(driver,), daemon=True).start()
         return driver
+
+    def where(self) -> list[str]:
+        """Where those that are alive stand: their threads' innermost calls, once they have said them."""
+        before = self.spare.log.stat().st_size
+        for driver in self.alive:
+            driver.process.send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        said = self.spare.log.read_bytes()[before:].decode(errors="replace").splitlines()
+        calls = [at for at, line in enumerate(said) if line.startswith(("Thread", "Current thread"))]
+        return [" < ".join(line.strip() for line in said[at + 1 : at + 7]) for at in calls]
 
     def close(self) -> None:
         """Kills what is left."""

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.faults.schedule import CHANGES, Event, Fault, Kind, Schedule, is_outa
 
 _UNIT_SECONDS = 0.05
 _MOST_STARTS = 15
-_MOST_SECONDS = 240.0
+_MOST_SECONDS = 180.0
 
 
 @dataclass
@@ -77,6 +77,7 @@ class Play:
     _back_at: float | None = None
     _last_ok: bool = False
     _due: list[tuple[float, Fault]] = field(default_factory=list)
+    _last: deque[str] = field(default_factory=lambda: deque(maxlen=12))
 
     def run(self) -> Result:
         """Plays it to its end."""
@@ -95,7 +96,7 @@ class Play:
             self._drivers.start()
             self._until_done()
         except TimeoutError as error:
-            found = [str(error)]
+            found = [str(error), *self._drivers.where(), *self._last]
         else:
             found = wrong(self._lake, self._model, self._tokenizer, self._conf.max_tokens)
         finally:
@@ -269,4 +270,5 @@ class Play:
             self._tell("back again")
 
     def _tell(self, line: str) -> None:
-        self.say(f"{time.monotonic() - self._began:6.2f} {line}")
+        self._last.append(f"{time.monotonic() - self._began:6.2f} {line}")
+        self.say(self._last[-1])
