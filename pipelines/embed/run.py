@@ -42,7 +42,8 @@ from pipelines.progress import Progress
 # Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
 _UNIT_TOKENS = {"cuda": 1_000_000, "cpu": 65_536}
 _LEAST_UNIT_TOKENS = 4096
-# With fewer a calibration of the backends takes longer than the faster one saves.
+# A calibration takes some three seconds, and the faster backend saves perhaps a quarter of half a minute
+# with so many (arithmetic, not measured).
 _CALIBRATED_TOKENS = 500_000
 _UNITS_EACH = 4
 _ROUNDS = 10

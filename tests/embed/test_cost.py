@@ -107,9 +107,7 @@ def test_runs_on_several_kinds_measure_none() -> None:
     assert measured_rates([_run("A, B", 100_000, 10.0)]) == {}
 
 
-def test_the_command_tells_what_embed_would_do_and_does_nothing(
-    lake: Lake, encoder: Encoder, local_config: object
-) -> None:
+def test_the_command_tells_what_embed_would_do_and_does_nothing(lake: Lake, encoder: Encoder) -> None:
     embed_inline(lake, encoder)
     before = lake.table("embeddings").metadata_location
     folder = str(Path(str(lake.config.dir)))

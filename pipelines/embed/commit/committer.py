@@ -25,6 +25,7 @@ that go between that look and the commit, `sweep` takes out at the end of the ru
 """
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,7 +166,8 @@ class Committer:
             seen = set(self._reject_paths.of(self._rejects))
             known = [chunk.chunk_id for chunk in rejected_chunks(self._rejects, self.plan.model)]
             self._embeddings.refresh()
-            others = [file for name, where in names for file in self._rivals(self._embeddings, name, where)]
+            landed = self._others(self._embeddings)
+            others = [file for name, where in names for file in rivals(name, landed[where], self._whole)]
             ids = joined([pa.array(known, IDS), ids_of(self._embeddings, {f.file for f in others})])
             keys = pa.array([f"{self.plan.model}/{chunk_id}" for chunk_id in ids.to_pylist()], IDS)
             fresh = rejects.filter(pa.array(pending_mask(rejects.column("key"), keys)))
@@ -203,10 +205,11 @@ class Committer:
     def _still_missing(self, table: Table, files: Sequence[WrittenFile]) -> Sequence[WrittenFile]:
         self._chunks.refresh()
         grew = self._chunks.only_grew()
+        landed = self._others(table)
         kept = []
         for file in files:
             source = self._ours[file.path]
-            others = self._rivals(table, source.name, source.partition)
+            others = rivals(source.name, landed[source.partition], self._whole)
             if grew and not others:
                 kept.append(file)
                 continue
@@ -222,15 +225,13 @@ class Committer:
                 self._pending[file.path] = mask
         return kept
 
-    def _rivals(self, table: Table, name: Named, partition: Partition) -> list[LandedFile]:
-        landed = [
-            file
-            for file in self._landed.files(table)
-            if file.model == self.plan.model
-            and file.partition == partition
-            and file.file.path not in self._ours
-        ]
-        return rivals(name, landed, self._whole)
+    def _others(self, table: Table) -> dict[Partition, list[LandedFile]]:
+        """The model's files that neither the plan nor we know, by partition."""
+        found: dict[Partition, list[LandedFile]] = defaultdict(list)
+        for file in self._landed.files(table):
+            if file.model == self.plan.model and file.file.path not in self._ours:
+                found[file.partition].append(file)
+        return found
 
     def _cut(self, file: WrittenFile, mask: npt.NDArray[np.bool_]) -> WrittenFile:
         """A new file with the rows of the mask."""

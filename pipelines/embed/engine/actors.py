@@ -91,11 +91,8 @@ class EncoderActor:
         """Encodes a row that no model can fail on; what went wrong, if it did."""
         try:
             row = Ragged.of([np.array(head, dtype=np.int32)])
-            return (
-                ""
-                if np.isfinite(self._encoder.encode(row, self._job.batch_tokens).vectors_ND).all()
-                else "not finite"
-            )
+            encoded = self._encoder.encode(row, self._job.batch_tokens)
+            return "" if np.isfinite(encoded.vectors_ND).all() else "its vector is not finite"
         except Exception as error:
             return Failure.of(error).detail
 

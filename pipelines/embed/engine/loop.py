@@ -29,11 +29,11 @@ _PAUSE_SECONDS = 2.0  # before a unit whose store was unreachable is tried again
 
 @dataclass
 class _Flight:
-    """A unit on its way through three actors."""
+    """A unit on its way: read by a helper, encoded, and written by the same helper."""
 
     attempt: Attempt
     encoder: Worker
-    helpers: tuple[Worker, Worker]
+    helper: Worker
     number: int  # of its flight: the lowest on an encoder is the one that it works on
 
 
@@ -137,7 +137,7 @@ class Engine:
             encoded = encoder.handle.encode.remote(read)
             written = helper.handle.write.remote(encoded)
             self._number += 1
-            self._flights[written] = _Flight(attempt, encoder, (helper, helper), self._number)
+            self._flights[written] = _Flight(attempt, encoder, helper, self._number)
             encoder.load += 1
             helper.load += 1
         return True
@@ -159,7 +159,7 @@ class Engine:
                 continue
             flight = self._flights.pop(ref)
             flight.encoder.load -= 1
-            flight.helpers[0].load -= 1
+            flight.helper.load -= 1
             try:
                 result = self._ray.get(ref)
             except self._ray.exceptions.RayError as error:
@@ -202,7 +202,7 @@ class Engine:
             if "node has died" in str(error) or "node died" in str(error).lower():
                 return  # the next look at the nodes forgets it
             reason = line(error)
-            if not self._pool.failed_start(worker.node, reason):
+            if not self._pool.failed_start(worker.node):
                 return  # perhaps something else ended it: another try
             self.progress.say(f"a Ray node is given up, as no worker starts there: {reason}")
             if not self._pool.refresh().actors:
@@ -210,7 +210,7 @@ class Engine:
                     f"no encoder starts: {reason}", "Run with --debug, and see Ray's logs on that node"
                 ) from error
             return
-        self._pool.seen_ready(worker, said)
+        self._pool.seen_ready(worker)
         if is_encoder and said is not None:
             self.metrics.encoder_ready(said.hardware)
             if said.how and not self._described:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.engine.actors import EncoderActor, HelperActor, Ready
+from pipelines.embed.engine.actors import EncoderActor, HelperActor
 from pipelines.embed.engine.nodes import Device, Placement, Seat, alive, place
 from pipelines.embed.engine.session import load_ray
 from pipelines.embed.work.wire import EncoderFactory, Job
@@ -24,7 +24,6 @@ class Worker:
         handle: The actor.
         starting: Resolves when it is ready; None once that was seen.
         load: Units that it has been given and has not finished.
-        hardware: What it encodes on, once it is ready.
     """
 
     id: str
@@ -32,7 +31,6 @@ class Worker:
     handle: Any
     starting: Any
     load: int = 0
-    hardware: str = ""
 
 
 @dataclass
@@ -48,7 +46,7 @@ class Pool:
         device: What they run on.
         encoders: By id.
         helpers: By id.
-        shunned: Nodes on which no encoder could start, with the reason.
+        shunned: Nodes on which no worker could start.
     """
 
     job: Job
@@ -57,7 +55,7 @@ class Pool:
     device: Device
     encoders: dict[str, Worker] = field(default_factory=dict)
     helpers: dict[str, Worker] = field(default_factory=dict)
-    shunned: dict[str, str] = field(default_factory=dict)
+    shunned: set[str] = field(default_factory=set)
     _failed_starts: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -114,19 +112,18 @@ class Pool:
         if self.config.actors is not None:
             self._ask_for(0)
 
-    def failed_start(self, node: str, reason: str) -> bool:
+    def failed_start(self, node: str) -> bool:
         """A worker did not start; whether its node is given up now."""
         self._failed_starts[node] = self._failed_starts.get(node, 0) + 1
         if self._failed_starts[node] < _STARTS:
             return False
-        self.shunned[node] = reason
+        self.shunned.add(node)
         return True
 
-    def seen_ready(self, worker: Worker, said: Ready | None) -> None:
+    def seen_ready(self, worker: Worker) -> None:
         """An actor has answered."""
         self._failed_starts[worker.node] = 0
         worker.starting = None
-        worker.hardware = said.hardware if said else ""
 
     def _start_encoder(self, node: str, seat: Seat) -> None:
         handle = self._encoder.options(

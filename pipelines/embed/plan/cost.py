@@ -114,16 +114,13 @@ def work(plan: Plan, tokens: int, rows: int, limit: int | None, overhead: int, b
             sampled.append(unit)
             if len(sampled) == 2 * _SAMPLED_UNITS:  # thinned out as more come: spread over all
                 sampled, every = sampled[::2], every * 2
-    read = padded = squares = seen = 0
+    read = padded = squares = 0
     for unit in sampled:
         lengths_N = _lengths(plan, unit) + overhead
         batches = token_budget_batches(lengths_N, batch_tokens)
         padded += sum(int(lengths_N[batch].max()) * len(batch) for batch in batches)
-        read, squares, seen = (
-            read + int(lengths_N.sum()),
-            squares + int((lengths_N**2).sum()),
-            seen + len(lengths_N),
-        )
+        read += int(lengths_N.sum())
+        squares += int((lengths_N**2).sum())
     total = own + overhead * taken
     scale = total / read if read else 0.0
     return Work(units, taken, total, 1 - read / padded if padded else 0.0, round(squares * scale))
