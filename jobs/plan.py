@@ -10,6 +10,7 @@ from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.embed.engine.nodes import Device
 from pipelines.embed.engine.session import local_gpus
+from pipelines.embed.plan.check import check_chunks
 from pipelines.embed.plan.cost import (
     ASSUMED_SHARE,
     Expected,
@@ -21,7 +22,8 @@ from pipelines.embed.plan.cost import (
 )
 from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.plan.survey import survey
-from pipelines.embed.run import check_chunks, unit_tokens
+from pipelines.embed.run import unit_tokens
+from pipelines.encoder.batches import usual_batch_tokens
 from pipelines.encoder.conf import load_model_conf, model_folder
 from pipelines.encoder.fingerprint import describe_model, resolve_precision
 from pipelines.encoder.flops import forward_flops
@@ -51,7 +53,7 @@ def run(settings: Settings, wanted: Wanted, as_json: bool) -> None:
         config.unit_rows,
         wanted.limit,
         overhead,
-        config.batch_tokens,
+        config.batch_tokens or usual_batch_tokens(device),
     )
     rates = measured_rates(recorded_runs(lake, model.key))
     rows = expected(job, forward_flops(model_folder(conf)), rates, accelerators())

@@ -21,7 +21,7 @@ class EmbedConfig(Config):
         backend: What runs the model: `torch`, `openvino` (on CPUs; the extra of that name), `compiled`
             (torch.compile, on GPUs) or `auto`, which on CPUs measures the first two for a second or two at
             start where there is enough to do.
-        batch_tokens: Most tokens of one forward pass, padding included.
+        batch_tokens: Most tokens of one forward pass, padding included; None for what suits the device.
         unit_tokens: About how many tokens are read, encoded and written together; None is a million on GPUs
             and 65,536 on CPUs, less where each encoder would get fewer than four units. Units in flight are
             what a kill loses.
@@ -45,7 +45,7 @@ class EmbedConfig(Config):
     gpus_per_actor: float = Field(default=1.0, gt=0)
     threads: int | None = Field(default=None, ge=1)
     backend: Literal["auto", "torch", "openvino", "compiled"] = "auto"
-    batch_tokens: int = Field(default=4096, ge=1)
+    batch_tokens: int | None = Field(default=None, ge=1)
     unit_tokens: int | None = Field(default=None, ge=1)
     unit_rows: int = Field(default=16_384, ge=1)
     commit_seconds: float = Field(default=60.0, gt=0)

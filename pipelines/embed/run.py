@@ -8,10 +8,9 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import FrameType
 from typing import Literal
-
-from pyiceberg.table import Table
 
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.loop import CommitLoop
@@ -23,6 +22,7 @@ from pipelines.embed.engine.loop import Engine
 from pipelines.embed.engine.nodes import place
 from pipelines.embed.engine.session import RaySession
 from pipelines.embed.metrics import Metrics, exported
+from pipelines.embed.plan.check import check_chunks
 from pipelines.embed.plan.plan import Plan, Wanted
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.record import recorded
@@ -30,13 +30,9 @@ from pipelines.embed.work.encode import load_encoder
 from pipelines.embed.work.wire import EncoderFactory, Job
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.fingerprint import ModelIdentity, describe_model, resolve_precision
-from pipelines.encoder.tokenizer import Tokenizer
-from pipelines.errors import ModelError
 from pipelines.lake import Lake
 from pipelines.lake.faults import explained
-from pipelines.lake.lake import check_tokenizer
 from pipelines.lake.models import record_model
-from pipelines.lake.tables import TOKENIZER_PROPERTY
 from pipelines.progress import Progress
 
 # Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
@@ -62,7 +58,8 @@ class EmbedReport:
         needless_rows: Embeddings that another job had committed first, or whose chunks went meanwhile, so
             ours were left out.
         copied_rows: Rows that got the vector of an equal text instead of one of their own.
-        swept_rows: Embeddings and rejects taken out because their chunks are gone.
+        swept_rows: Embeddings and rejects taken out because their chunks are gone, and rejects of chunks that
+            another job has embedded.
         units: Units worked on, or parts of them.
         commits: Snapshots of `embeddings`.
         retries: Units tried again.
@@ -136,13 +133,13 @@ def embed(
         check_chunks(chunks, conf, model)
         lake.ensure_tables()
         plan = survey(lake, model.key, progress, wanted)
-        swept += sweep(lake, plan) if plan.stale else 0
+        swept += sweep(lake, plan)
         run_id = uuid.uuid4().hex
         salvaged = Committer(lake, plan, run_id, total)
         if rows := salvage(lake, plan, salvaged):
             progress.say(f"{rows:,} chunks were embedded by a run that was killed, and are committed now")
             plan = survey(lake, model.key, progress, wanted)
-            swept += sweep(lake, plan) if plan.stale else 0
+            swept += sweep(lake, plan)
         settled = plan.settled_rows - total.rows
         if not plan.pending_rows:
             progress.say(f"nothing to embed: {settled:,} chunks are done by {model.key}, none is left")
@@ -155,6 +152,7 @@ def embed(
         backend = config.backend
         if backend == "auto" and plan.pending_tokens < _CALIBRATED_TOKENS:
             backend = "torch"
+        patience = Patience(config.patience_seconds)
         job = Job(lake.config, conf, model, run_id, config.batch_tokens, backend, wanted.where)
         with (
             exported(metrics, model.key, config.metrics_port, config.metrics_address),
@@ -162,43 +160,23 @@ def embed(
         ):
             for _ in range(_ROUNDS):
                 engine = Engine(job, factory, config, device, progress, metrics)
-                committer = Committer(lake, plan, run_id, total, Patience(config.patience_seconds))
+                committer = Committer(lake, plan, run_id, total, patience)
                 left = None if wanted.limit is None else max(0, wanted.limit - metrics.rows)
                 _embed_units(engine, plan, left, session, committer)
                 if engine.gone and not committer.chunks_changed():
                     raise engine.gone
-                if not engine.gone and committer.only_grew():
+                if not engine.gone and committer.only_grew() and not committer.rejects_changed():
                     break
                 # Chunks were compacted or taken away meanwhile: what was dropped has new files, and rows that
-                # were committed as their chunks went have none.
-                plan = survey(lake, model.key, progress, wanted)
-                swept += sweep(lake, plan) if plan.stale else 0
+                # were committed as their chunks went have none. Or a job beside this one has embedded what
+                # was rejected here, or the other way round.
+                plan = patience.outlast(partial(survey, lake, model.key, progress, wanted))
+                swept += patience.outlast(partial(sweep, lake, plan))
                 if not engine.gone or not plan.pending_rows:
                     break
         encoding = time.time() - (metrics.encoding_from or time.time())
     seconds = time.monotonic() - began
     return _report(model, settled, swept, total, metrics, seconds, min(seconds, encoding))
-
-
-def check_chunks(chunks: Table, conf: ModelConf, model: ModelIdentity) -> None:
-    """Refuses chunks whose token ids another tokenizer has made, where the ids are what the model would read.
-
-    Raises:
-        ModelError: The tokenizers differ, the table does not say which its was, or it has no token ids.
-    """
-    if not Tokenizer.load(conf).composable:
-        return  # the text is tokenised again
-    if "input_ids" not in chunks.schema().column_names:
-        raise ModelError(
-            "the table of chunks has no column 'input_ids'",
-            "It was not made by embedlake curate: curate the corpus into another namespace",
-        )
-    recorded = chunks.properties.get(TOKENIZER_PROPERTY)
-    if recorded is None:
-        raise ModelError(
-            "the chunks do not say which tokenizer made their ids", "Run 'embedlake curate' first"
-        )
-    check_tokenizer(recorded, model.tokenizer_fingerprint)
 
 
 def _embed_units(

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pipelines.encoder.backends.base import Backend
 from pipelines.encoder.backends.choose import BackendName, choose_backend
-from pipelines.encoder.batches import token_budget_batches
+from pipelines.encoder.batches import token_budget_batches, usual_batch_tokens
 from pipelines.encoder.conf import ModelConf, model_folder
 from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.feed import on_device
@@ -115,14 +115,14 @@ class Encoder:
         return self.conf.dimension
 
     def encode_texts(
-        self, texts: Sequence[str], role: str = "document", batch_tokens: int = 4096
+        self, texts: Sequence[str], role: str = "document", batch_tokens: int | None = None
     ) -> npt.NDArray[np.float32]:
         """Vectors of texts, each prefixed as its role asks.
 
         Args:
             texts: The texts, without prefix.
             role: A key of the configuration's prefixes: `query` or `document`.
-            batch_tokens: Most tokens of a forward pass, padding counted.
+            batch_tokens: See `encode`.
 
         Returns:
             x_ND float32 with rows of length 1, in the order of the texts.
@@ -132,18 +132,21 @@ class Encoder:
         """
         return self.encode_ids(self.tokenizer.model_inputs(texts, self.conf.prefix(role)), batch_tokens)
 
-    def encode_ids(self, rows: Sequence[Row] | Ragged, batch_tokens: int = 4096) -> npt.NDArray[np.float32]:
+    def encode_ids(
+        self, rows: Sequence[Row] | Ragged, batch_tokens: int | None = None
+    ) -> npt.NDArray[np.float32]:
         """The vectors of `encode` alone, x_ND float32 with rows of length 1."""
         return self.encode(rows, batch_tokens).vectors_ND
 
-    def encode(self, rows: Sequence[Row] | Ragged, batch_tokens: int = 4096) -> Encoded:
+    def encode(self, rows: Sequence[Row] | Ragged, batch_tokens: int | None = None) -> Encoded:
         """Vectors of rows of token ids; a row's does not depend on the rows beside it or on their order.
 
         Where memory runs out, the batch is halved, and later batches, of later calls too, are no larger.
 
         Args:
             rows: Whole model inputs, special tokens and prefix included: see `Tokenizer.model_input`.
-            batch_tokens: Most tokens of a forward pass, padding counted; a longer row is passed alone.
+            batch_tokens: Most tokens of a forward pass, padding counted; a longer row is passed alone. None
+                for `usual_batch_tokens`.
 
         Returns:
             Vectors in the order of `rows`, (0, D) for no rows.
@@ -157,10 +160,11 @@ class Encoder:
         # Gathered on the device: fetching each batch would make a GPU wait for the host.
         x_ND = torch.empty((len(joined), self.dimension), dtype=torch.float32, device=self._device)
         padded_tokens = 0
+        most = batch_tokens or usual_batch_tokens(self._device.type)
         left_N = np.arange(len(joined))
         with torch.inference_mode():
             while len(left_N):
-                budget = min(batch_tokens, self.most_batch_tokens or batch_tokens)
+                budget = min(most, self.most_batch_tokens or most)
                 batches = [left_N[batch] for batch in self._batches(lengths_N[left_N], budget)]
                 done = self._encode_batches(joined, batches, x_ND)
                 padded_tokens += sum(self._computed(lengths_N[batch]) for batch in batches[:done])

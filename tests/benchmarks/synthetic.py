@@ -81,7 +81,7 @@ class Constant:
         vectors_ND = np.random.default_rng(0).standard_normal((_DISTINCT, dimension)).astype(np.float32)
         self._vectors_ND = vectors_ND / np.linalg.norm(vectors_ND, axis=1, keepdims=True)
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         """As many of them as rows."""
         tokens = len(rows.values_T)
         at_N = np.arange(len(rows)) % _DISTINCT
@@ -111,7 +111,7 @@ class Sleeping:
     def __call__(self, job: Job, device: str, threads: int | None) -> BatchEncoder:
         return Sleeping(self.tokens_per_second, job.model.key, job.model.dimension)
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         """Unit vectors, after a while."""
         tokens = len(rows.values_T)
         time.sleep(tokens / self.tokens_per_second)

@@ -90,24 +90,31 @@ def _goes(nodes: Nodes, folder: Path) -> None:
     nodes.remove("c")
 
 
+def _helper_goes(nodes: Nodes, folder: Path) -> None:
+    """Node d goes, which reads and writes; the encoder waits with its second unit, and has others queued."""
+    nodes.remove("d")
+
+
 def _killed(nodes: Nodes, folder: Path) -> None:
     """The encoder, which waits with its second unit, is killed."""
     (pid,) = [pid for _, pid in noted(folder, "started")]
     os.kill(pid, signal.SIGKILL)
 
 
-_EVENTS = {"joins": _joins, "goes": _goes, "killed": _killed}
+_EVENTS = {"joins": _joins, "goes": _goes, "helper goes": _helper_goes, "killed": _killed}
 
 
 def _run(nodes: Nodes, asked: dict[str, Any]) -> dict[str, Any]:
     folder, event, told = Path(asked["folder"]), asked.get("event"), Told()
     if event == "goes":
         nodes.add("c", num_cpus=0, num_gpus=1, labels={"kind": "fast"})
+    if event == "helper goes":
+        nodes.add("d", num_cpus=2)
     factory = Marking(
         folder,
         gate="gate" if event else "",
         stuck=nodes.id("c") if event == "goes" else "",
-        broken=bool(asked.get("broken")),
+        broken=asked.get("broken", ""),
     )
     with ThreadPoolExecutor(1) as beside:  # what happens meanwhile must not stop the run
         happening: list[Future[None]] = []

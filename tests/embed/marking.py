@@ -26,13 +26,13 @@ class Marking:
         folder: Where they note what they do.
         gate: After its first unit each waits for a file of this name in the folder; empty is no gate.
         stuck: On the node with this id each waits for ever at its first unit.
-        broken: Fails whatever it is given.
+        broken: `raises` or `ends`, its process, whatever it is given; empty is sound.
     """
 
     folder: Path
     gate: str = ""
     stuck: str = ""
-    broken: bool = False
+    broken: str = ""
 
     def __call__(self, job: Job, device: str, threads: int | None) -> "MarkingEncoder":
         return MarkingEncoder(self, job, device)
@@ -51,13 +51,15 @@ class MarkingEncoder:
     def key(self) -> str:
         return self._job.model.key
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         self._note("encoding", "")
         if self._made.stuck == self._node:
             waited_for(self._made.folder / "never")
         if self._made.gate and self._units:
             waited_for(self._made.folder / self._made.gate)
         self._units += 1
+        if self._made.broken == "ends":
+            os._exit(1)
         if self._made.broken:
             raise RuntimeError("this accelerator is broken")
         vectors = [self._vector(row) for row in rows]

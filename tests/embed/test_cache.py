@@ -97,7 +97,7 @@ class _Counting:
         self._encoder, self._forbidden = encoder, forbidden
         self.key = encoder.key
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         seen = {tuple(row.tolist()) for row in rows}
         assert len(seen) == len(rows), "a text was encoded twice in one unit"
         assert not seen & self._forbidden, "a text was encoded again"

@@ -108,6 +108,17 @@ def test_a_node_that_goes_costs_no_row(
 
 
 @pytest.mark.slow
+def test_a_node_that_goes_with_what_it_has_read_costs_no_row(
+    run: Run, lake: Lake, key: str, tokenizer: Tokenizer, conf: ModelConf
+) -> None:
+    answer = run({**_FAST, "units_ahead": 3}, event="helper goes")
+    assert (answer["rows"], answer["rejects"]) == (_CHUNKS, 0)
+    assert answer["places"]["HelperActor"] == ["cpu", "d"]
+    assert answer["started"] == ["a"]
+    _all_there_once(lake, key, tokenizer, conf)
+
+
+@pytest.mark.slow
 def test_an_encoder_that_is_killed_is_replaced(
     run: Run, lake: Lake, key: str, tokenizer: Tokenizer, conf: ModelConf
 ) -> None:
@@ -135,12 +146,20 @@ def test_rows_that_no_encoder_can_take_are_rejected_alone(
     assert check_accounts(lake, key) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("raises", "fails whatever it is given: RuntimeError: this accelerator is broken"),
+        ("ends", "ends whatever it is given: "),
+    ],
+)
 def test_an_encoder_that_fails_on_everything_ends_the_run_and_rejects_nothing(
-    run: Run, lake: Lake, key: str
+    run: Run, lake: Lake, key: str, broken: str, told: str
 ) -> None:
-    answer = run({**_FAST, "unit_rows": 2}, broken=True)
+    answer = run({**_FAST, "unit_rows": 2}, broken=broken)
     assert answer["error"] == "EnvironmentFault"
-    assert "fails whatever it is given: RuntimeError: this accelerator is broken" in answer["message"]
+    assert told in answer["message"]
     assert lake.table("rejects").scan().count() == 0
     assert check_accounts(lake, key) == _CHUNKS
 

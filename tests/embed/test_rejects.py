@@ -150,12 +150,34 @@ class _Damaged:
         self._encoder, self._word = encoder, word
         self.key = encoder.key
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         encoded = self._encoder.encode(rows, batch_tokens)
         hit = [bool((row == self._word).any()) for row in rows]
         vectors_ND = encoded.vectors_ND.copy()
         vectors_ND[hit] = np.nan
         return Encoded(vectors_ND, encoded.tokens, encoded.padded_tokens)
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_what_one_job_rejects_while_another_embeds_it_keeps_its_embedding(
+    lake: Lake, encoder: Encoder, tokenizer: Tokenizer, compacted: bool
+) -> None:
+    (word,) = tokenizer.encode("dawn")[0]
+    damaged = InlineRun.start(lake, encoder)
+    damaged.encoder = _Damaged(encoder, word)
+    sound = InlineRun.start(lake, encoder)
+    _rejects_only(damaged, lake)  # its rejects are there, its embeddings are not
+    sound.commit(sound.work())
+    assert vectors(lake, encoder.key).num_rows == _CHUNKS
+    if compacted:
+        rewrite(lake, "chunks")
+        rewrite(lake, "embeddings")
+    assert survey(lake, encoder.key).pending_rows == 0
+    assert sound.committer.rejects_changed()
+    assert embed_inline(lake, encoder).rows == 0
+    assert check_accounts(lake, encoder.key) == 0
+    assert lake.table("rejects").scan().count() == 0
+    assert not survey(lake, encoder.key).doubled
 
 
 def test_vectors_that_are_not_finite_are_rejected(lake: Lake, encoder: Encoder, tokenizer: Tokenizer) -> None:

@@ -66,6 +66,8 @@ def wrong(lake: Lake, model: str, tokenizer: Tokenizer, max_tokens: int) -> list
         found.append(f"the plan sees {plan.pending_rows} pending rows")
     if plan.stale:
         found.append(f"the plan sees stale rows: {sum(map(len, plan.stale.values()))}")
+    if plan.doubled:
+        found.append(f"the plan sees both: {sum(map(len, plan.doubled.values()))}")
     for name in TABLES:
         table = lake.table(name)
         absent = [path for path in files_of(table) if not table.io.new_input(path).exists()]

@@ -70,7 +70,7 @@ class Digests:
     def __call__(self, job: Job, device: str, threads: int | None) -> BatchEncoder:
         return Digests(self.tally, self.seconds, self.poison, job.model.key)
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         """Fails as a model may: by raising, by a vector of no use, or by the end of its process."""
         with self.tally.open("ab") as tally:
             tally.write(b".")

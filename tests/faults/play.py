@@ -182,7 +182,7 @@ class Play:
             if not rest:
                 self._bring_back()
                 plan = survey(self._lake, self._model)
-                if not plan.pending_rows and not plan.stale:
+                if not (plan.pending_rows or plan.stale or plan.doubled):
                     return True
         if self._drivers.started >= _MOST_STARTS:
             raise TimeoutError(f"not done after {_MOST_STARTS} starts")

@@ -18,7 +18,8 @@ What a death leaves behind, step by step; the next run starts from the tables al
 
 Two jobs at once, or a compaction under a running job: before each attempt the table is read anew, and files
 that others have committed since the plan are compared with ours (`rivals`), by chunk_id. A commit of theirs
-between that look and ours makes ours fail, and the look is repeated.
+between that look and ours makes ours fail, and the look is repeated. Embeddings and rejects are two tables:
+of a chunk that one job embeds while the other rejects it, `sweep` takes the reject out at the end.
 
 Chunks that curate takes away meanwhile: before each attempt rows of chunks that are gone are left out. Those
 that go between that look and the commit, `sweep` takes out at the end of the run, or of the next.
@@ -157,6 +158,12 @@ class Committer:
         """Whether the table of chunks has another snapshot by now than the plan saw."""
         self._patiently(self._chunks.refresh)
         return self._chunks.current != self.plan.chunks_snapshot
+
+    def rejects_changed(self) -> bool:
+        """Whether the table of rejects has another snapshot by now than the plan saw."""
+        self._patiently(self._rejects.refresh)
+        snapshot = self._rejects.current_snapshot()
+        return (snapshot.snapshot_id if snapshot else None) != self.plan.rejects_snapshot
 
     def _append_rejects(self, rejects: pa.Table, units: Sequence[Finished]) -> int:
         """Appends those that neither have a reject yet nor were embedded by another job; says how many."""

@@ -1,11 +1,15 @@
-"""Takes out the embeddings and rejects of chunks that are gone.
+"""Takes out what two jobs leave that change the lake at the same moment, and neither could see.
 
-Curate removes them itself. What is left are those that a running embed job committed just after curate had
-looked. Killed in it, the table is as it was or swept: each delete is one commit, and the next run looks
+- Embeddings and rejects of chunks that are gone. Curate removes them itself; what is left are those that a
+  running embed job committed just after curate had looked.
+- Rejects of chunks that another embed job could embed.
+
+Killed in it, the table is as it was or swept: each delete is one commit, and the next run looks
 again.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,39 +31,45 @@ _ATTEMPTS = 60
 
 
 def sweep(lake: Lake, plan: Plan) -> int:
-    """Takes out what a plan has found without a chunk, if it still has none; says how many rows.
+    """Takes out what a plan has found without a chunk, if it still has none, and rejects of what is embedded.
+
+    Returns:
+        How many rows.
 
     Raises:
         CommitError: Others kept changing a table.
         CatalogError: The catalogue does not answer.
-        StorageError: The object store or disk does not.
+        StorageError: The object store does not.
     """
     swept = 0
     with explained(lake.config):
         for partition, ids in plan.stale.items():
-            source = equals("source", partition[0])
-
-            def gone(ids: pa.Array = ids, partition: Partition = partition) -> list[str]:
-                # Looked at anew before each attempt: the chunk may have come back.
-                chunks = lake.table("chunks")
-                files = [
-                    file
-                    for file in scan_files(chunks, equals("source", partition[0]))
-                    if file.partition == partition
-                ]
-                back = pc.is_in(ids, value_set=ids_of(chunks, files))
-                return [str(chunk_id) for chunk_id in ids.filter(pc.invert(back)).to_pylist()]
-
-            def embedded(found: list[str], source: BooleanExpression = source) -> BooleanExpression:
-                return all_of(equals("model", plan.model), source, is_one_of("chunk_id", found))
-
-            def rejected(found: list[str], source: BooleanExpression = source) -> BooleanExpression:
-                keys = [f"{plan.model}/{chunk_id}" for chunk_id in found]
-                return all_of(equals("stage", STAGE), source, is_one_of("key", keys))
-
-            swept += _deleted(lake.table("embeddings"), gone, embedded)
-            swept += _deleted(lake.table("rejects"), gone, rejected)
+            gone = partial(_without_chunk, lake, partition, ids)
+            swept += _deleted(lake.table("embeddings"), gone, partial(_embeddings, plan.model, partition))
+            swept += _deleted(lake.table("rejects"), gone, partial(_rejects, plan.model, partition))
+        for partition, ids in plan.doubled.items():
+            twice = partial(list[str], ids.to_pylist())
+            swept += _deleted(lake.table("rejects"), twice, partial(_rejects, plan.model, partition))
     return swept
+
+
+def _without_chunk(lake: Lake, partition: Partition, ids: pa.Array) -> list[str]:
+    """Looked at anew before each attempt: a chunk may have come back."""
+    chunks = lake.table("chunks")
+    files = [
+        file for file in scan_files(chunks, equals("source", partition[0])) if file.partition == partition
+    ]
+    back = pc.is_in(ids, value_set=ids_of(chunks, files))
+    return [str(chunk_id) for chunk_id in ids.filter(pc.invert(back)).to_pylist()]
+
+
+def _embeddings(model: str, partition: Partition, found: list[str]) -> BooleanExpression:
+    return all_of(equals("model", model), equals("source", partition[0]), is_one_of("chunk_id", found))
+
+
+def _rejects(model: str, partition: Partition, found: list[str]) -> BooleanExpression:
+    keys = [f"{model}/{chunk_id}" for chunk_id in found]
+    return all_of(equals("stage", STAGE), equals("source", partition[0]), is_one_of("key", keys))
 
 
 def _deleted(

@@ -1,7 +1,7 @@
 """What one run has to do, and how it is cut into units; pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -48,6 +48,8 @@ class Plan:
         rows: How many of them are pending, range by range.
         keep: Which, where not all are, by the range's number.
         stale: chunk_ids, by partition, that have an embedding or a reject and no chunk.
+        doubled: chunk_ids, by partition, that have an embedding and a reject.
+        rejects_snapshot: The snapshot of `rejects` that was read; None where there is none.
         where: See `Wanted`.
     """
 
@@ -61,6 +63,8 @@ class Plan:
     rows: Ints
     keep: dict[int, bytes]
     stale: dict[Partition, pa.Array]
+    doubled: dict[Partition, pa.Array] = field(default_factory=dict)
+    rejects_snapshot: int | None = None
     where: str | None = None
 
     @property

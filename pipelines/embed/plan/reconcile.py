@@ -27,12 +27,15 @@ class Reconciled:
         pending_rows: How many rows are pending in each.
         done_rows: Rows of the unsure ranges that are embedded or rejected.
         stale: chunk_ids, by partition, that have an embedding or a reject and no chunk.
+        doubled: chunk_ids, by partition, that have an embedding and a reject: one job could embed what
+            another could not, at the same time.
     """
 
     pending: list[tuple[Range, bytes | None]] = field(default_factory=list)
     pending_rows: list[int] = field(default_factory=list)
     done_rows: int = 0
     stale: dict[Partition, pa.Array] = field(default_factory=dict)
+    doubled: dict[Partition, pa.Array] = field(default_factory=dict)
 
 
 def reconcile(
@@ -79,8 +82,12 @@ def reconcile(
                 refused = [c.chunk_id for c in rejected if c.name and c.name.file_id in names]
             else:
                 refused = [c.chunk_id for c in rejected if c.partition == partition]
-            known = embedded_ids(tables[1], model, embedded, files)
-            known = joined([known, pa.array(refused, IDS)])
+            embeddings = embedded_ids(tables[1], model, embedded, files)
+            rejects = pa.array(refused, IDS)
+            both = pc.is_in(rejects, value_set=embeddings)
+            if pc.any(both).as_py():
+                result.doubled[partition] = rejects.filter(both)
+            known = joined([embeddings, rejects.filter(pc.invert(both))])
             matched = 0
             for found in ranges:
                 matched += _settle(tables[0], chunks, found, known, result)

@@ -10,6 +10,7 @@ from pyiceberg.expressions.visitors import bind
 from pyiceberg.table import Table
 from pyparsing import ParseException
 
+from pipelines.embed.plan.check import check_partitions
 from pipelines.embed.plan.evidence import ChunkFiles, RejectedChunk, weigh
 from pipelines.embed.plan.manifests import chunk_files, embedded_files
 from pipelines.embed.plan.plan import Plan, Wanted
@@ -63,7 +64,8 @@ def _survey(lake: Lake, model: str, progress: Progress, wanted: Wanted) -> Plan:
     embeddings = lake.table("embeddings")
     check_partitions(table, embeddings)
     embedded = embedded_files(embeddings, model)
-    rejected = rejected_chunks(lake.table("rejects"), model)
+    rejects = lake.table("rejects")
+    rejected = rejected_chunks(rejects, model)
     verdict = weigh(chunks, embedded, rejected)
     found = reconcile((table, embeddings), model, chunks, embedded, rejected, verdict, progress)
     ranges = [*verdict.fresh, *(kept for kept, _ in found.pending)]
@@ -72,18 +74,19 @@ def _survey(lake: Lake, model: str, progress: Progress, wanted: Wanted) -> Plan:
     keep = {len(verdict.fresh) + at: bits for at, (_, bits) in enumerate(found.pending) if bits is not None}
     mask = _wanted_files(table, chunks, wanted)
     chosen = [at for at, (number, _, _) in enumerate(ranges) if mask[number] and rows[at] > 0]
-    snapshot = table.current_snapshot()
     return Plan(
         model=model,
         chunks=chunks,
         embedded=embedded,
-        chunks_snapshot=snapshot.snapshot_id if snapshot else None,
+        chunks_snapshot=_snapshot_id(table),
         baseline=sequence_number(embeddings),
         settled_rows=verdict.done_rows + found.done_rows,
         ranges=tuple(ranges[at] for at in chosen),
         rows=np.array([rows[at] for at in chosen], dtype=np.int64),
         keep={new: keep[old] for new, old in enumerate(chosen) if old in keep},
         stale=found.stale,
+        doubled=found.doubled,
+        rejects_snapshot=_snapshot_id(rejects),
         where=wanted.where,
     )
 
@@ -98,21 +101,6 @@ def pending_rows(lake: Lake, model: str, progress: Progress | None = None) -> in
         CommitError: As `survey`.
     """
     return survey(lake, model, progress).pending_rows
-
-
-def check_partitions(chunks: Table, embeddings: Table) -> None:
-    """Makes sure that a slice's embeddings are one partition: both tables bucket doc_id alike, within source.
-
-    Raises:
-        CommitError: They do not.
-    """
-    ours = [(field.name, str(field.transform)) for field in chunks.spec().fields]
-    theirs = [(field.name, str(field.transform)) for field in embeddings.spec().fields]
-    if [name for name, _ in ours] != ["source", "doc_bucket"] or theirs != [("model", "identity"), *ours]:
-        raise CommitError(
-            "chunks and embeddings are not partitioned alike, by source and the same buckets of doc_id",
-            "Use another namespace (--set lake.namespace=NAME), where both are created together",
-        )
 
 
 def rejected_chunks(rejects: Table, model: str) -> list[RejectedChunk]:
@@ -130,6 +118,11 @@ def rejected_chunks(rejects: Table, model: str) -> list[RejectedChunk]:
             chunk_id, (row["source"], payload["bucket"]), parsed(payload["unit"])
         )
     return list(chunks.values())
+
+
+def _snapshot_id(table: Table) -> int | None:
+    snapshot = table.current_snapshot()
+    return snapshot.snapshot_id if snapshot else None
 
 
 def _deleted(chunks: ChunkFiles, number: int, start: int, stop: int) -> int:

@@ -33,7 +33,7 @@ class BatchEncoder(Protocol):
     def key(self) -> str:
         """Value of the `model` partition for its vectors."""
 
-    def encode(self, rows: Ragged, batch_tokens: int) -> Encoded:
+    def encode(self, rows: Ragged, batch_tokens: int | None) -> Encoded:
         """A vector for each row."""
 
 
@@ -46,7 +46,7 @@ class Job:
         conf: The model.
         model: Its identity, with the precision resolved by the driver for all.
         run_id: Of this run, in the snapshots that it makes.
-        batch_tokens: Most tokens of one forward pass, padding included.
+        batch_tokens: Most tokens of one forward pass, padding included; None for what suits the device.
         backend: See `pipelines.encoder.backends.choose`.
         where: Only chunks that match this filter; all where None.
     """
@@ -55,7 +55,7 @@ class Job:
     conf: ModelConf
     model: ModelIdentity
     run_id: str
-    batch_tokens: int
+    batch_tokens: int | None
     backend: Literal["auto", "torch", "compiled", "openvino"] = "torch"
     where: str | None = None
 
