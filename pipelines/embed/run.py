@@ -38,9 +38,9 @@ from pipelines.progress import Progress
 # Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
 _UNIT_TOKENS = {"cuda": 1_000_000, "cpu": 65_536}
 _LEAST_UNIT_TOKENS = 4096
-# A calibration takes some three seconds, and the faster backend saves perhaps a quarter of half a minute
-# with so many (arithmetic, not measured).
-_CALIBRATED_TOKENS = 500_000
+# With a calibration the start of an encoder takes 4 s longer. The faster backend saved a quarter of 45 s
+# with so many tokens on one processor (MiniLM, two AVX2 cores, 2026-11-27), and nothing on another (two AMX cores).
+_CALIBRATED_TOKENS = 200_000
 _UNITS_EACH = 4
 _ROUNDS = 10
 
