@@ -38,8 +38,8 @@ from pipelines.progress import Progress
 # Tokens of a unit. Some seconds of work: on a GPU at 200,000 tokens/s, or a core at 10,000.
 _UNIT_TOKENS = {"cuda": 1_000_000, "cpu": 65_536}
 _LEAST_UNIT_TOKENS = 4096
-# With a calibration the start of an encoder takes 4 s longer. The faster backend saved a quarter of 45 s
-# with so many tokens on one processor (MiniLM, two AVX2 cores, 2026-11-27), and nothing on another (two AMX cores).
+# With a calibration the start of an encoder takes 4 s longer. With so many tokens the faster backend saved a
+# quarter of 45 s on one processor (MiniLM, two AVX2 cores, 2026-11-27), and nothing on another, with AMX.
 _CALIBRATED_TOKENS = 200_000
 _UNITS_EACH = 4
 _ROUNDS = 10
