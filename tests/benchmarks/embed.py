@@ -14,7 +14,7 @@ from pipelines.progress import Silent
 from tests.benchmarks.corpus import curated
 from tests.benchmarks.measure import fastest, measured
 
-_DOCUMENTS = 4000
+_DOCUMENTS = 2500
 
 
 def main() -> None:

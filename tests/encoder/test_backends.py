@@ -1,7 +1,10 @@
 """Every backend gives the vectors of the plain one, and what is chosen is told."""
 
+import contextlib
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +131,19 @@ def test_openvino_refuses_what_would_end_the_process(nomic: ModelConf) -> None:
         encoder(nomic, "openvino", "bfloat16")
     chosen = Encoder.load(nomic, device="cpu", precision="bfloat16", threads=1, backend="auto")
     assert chosen.described.startswith("torch, bfloat16 (openvino cannot run the model: OpenVINO cannot run")
+
+
+def test_openvino_leaves_the_choice_of_cores_to_the_system(minilm: ModelConf, rows: list[Row]) -> None:
+    """Two encoders that each pin their threads to the first core share it."""
+    encoding = encoder(minilm, "openvino", "float32")
+    thread = threading.Thread(target=encoding.encode, args=(rows * 4,))
+    thread.start()
+    assert thread.native_id is not None
+    seen = set()
+    while thread.is_alive():
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            seen.add(frozenset(os.sched_getaffinity(thread.native_id)))
+    assert seen == {frozenset(os.sched_getaffinity(os.getppid()))}
 
 
 def test_auto_takes_the_faster_and_says_by_how_much(minilm: ModelConf, rows: list[Row]) -> None:

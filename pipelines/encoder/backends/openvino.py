@@ -64,6 +64,8 @@ class OpenVinoBackend:
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            # It would pin its threads from the first core on: two encoders of one thread got one core.
+            "ENABLE_CPU_PINNING": False,
         }
         compiled = ov.Core().compile_model(graph, "CPU", hints)
         given = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
