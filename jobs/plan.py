@@ -10,7 +10,7 @@ from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.embed.engine.nodes import Device
 from pipelines.embed.engine.session import local_gpus
-from pipelines.embed.plan.check import check_chunks
+from pipelines.embed.plan.check import check_chunks, new_fingerprint
 from pipelines.embed.plan.cost import (
     ASSUMED_SHARE,
     Expected,
@@ -44,6 +44,8 @@ def run(settings: Settings, wanted: Wanted, as_json: bool) -> None:
     model = describe_model(conf, resolve_precision(conf, device))
     check_chunks(lake.table("chunks"), conf, model)
     lake.ensure_tables()
+    if notice := new_fingerprint(lake.table("embeddings"), model):
+        progress.say(notice)
     with progress.step("reading manifests", None, "files"):
         plan = survey(lake, model.key, progress, wanted)
     overhead = Tokenizer.load(conf).overhead(conf.prefix("document"))

@@ -22,7 +22,7 @@ from pipelines.embed.engine.loop import Engine
 from pipelines.embed.engine.nodes import place
 from pipelines.embed.engine.session import RaySession
 from pipelines.embed.metrics import Metrics, exported
-from pipelines.embed.plan.check import check_chunks
+from pipelines.embed.plan.check import check_chunks, new_fingerprint
 from pipelines.embed.plan.plan import Plan, Wanted
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.record import recorded
@@ -144,6 +144,8 @@ def embed(
         if not plan.pending_rows:
             progress.say(f"nothing to embed: {settled:,} chunks are done by {model.key}, none is left")
             return _report(model, settled, swept, total, metrics, time.monotonic() - began, 0.0)
+        if notice := new_fingerprint(lake.table("embeddings"), model):
+            progress.say(notice)
         with explained(lake.config):
             record_model(lake.table("embeddings"), model.key, asdict(model))
         with progress.step("starting Ray", None, "seconds"):

@@ -1,6 +1,7 @@
 """What a plan is said to take: by measured rates where there are some, else by the model's arithmetic."""
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipelines.encoder.flops import Flops, forward_flops
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
+from pipelines.lake.models import record_model
 from pipelines.lake.runs import Run
 from tests.chunks import append_chunks, corpus
 from tests.embed.inline import embed_inline
@@ -118,3 +120,21 @@ def test_the_command_tells_what_embed_would_do_and_does_nothing(lake: Lake, enco
     assert found["model"] == encoder.key
     assert lake.table("embeddings").metadata_location == before
     assert survey(lake, encoder.key, wanted=Wanted(limit=5)).pending_rows == 0
+
+
+def test_a_model_that_has_changed_under_its_name_is_told_before_all_is_embedded_anew(
+    lake: Lake, encoder: Encoder
+) -> None:
+    lake.ensure_tables()
+    earlier = asdict(encoder.identity) | {"key": "minilm@000000000000", "precision": "float16"}
+    record_model(lake.table("embeddings"), "minilm@000000000000", earlier)
+    record_model(lake.table("embeddings"), "other@000000000000", earlier)
+    folder = str(Path(str(lake.config.dir)))
+    command = ["plan", "--lake", folder, "--set", "lake.buckets=2"]
+    notice = "this lake has vectors by minilm@000000000000 (precision float16, now "
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    assert notice in " ".join(first.stderr.split())
+    record_model(lake.table("embeddings"), encoder.key, asdict(encoder.identity))
+    again = CliRunner().invoke(app, command)
+    assert "vectors by" not in again.stderr
