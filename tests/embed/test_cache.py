@@ -122,7 +122,7 @@ def _moved(lake: Lake, tokenizer: Tokenizer) -> None:
             delete_positions(lake, name, file.path, range(file.rows))
 
 
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("cache", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_document_whose_chunks_move_keeps_its_vectors(
     lake: Lake, conf: ModelConf, encoder: Encoder, tokenizer: Tokenizer, ray_session: RaySession, cache: bool
 ) -> None:
