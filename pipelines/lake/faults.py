@@ -53,6 +53,14 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
         "the object store does not answer",
         "Start it, or correct lake.s3.endpoint (EMBEDLAKE_LAKE__S3__ENDPOINT)",
     ),
+    (
+        r"AWS Error (?:INTERNAL_FAILURE|SLOW_DOWN|SERVICE_UNAVAILABLE|THROTTLING)"
+        r"|\((?:HTTP status |Service: S3, Status Code: )(?:429|5\d\d)\b"
+        r"|Errno 121\] Internal Server Error|Errno 16\] Service Unavailable"
+        r"|An error occurred \((?:429|5\d\d)\)",
+        "the object store fails, or is asked too much at once",
+        "See its log, and run the same command again",
+    ),
 )
 
 _REFUSALS = {"UnauthorizedError", "ForbiddenError", "OAuthError", "AuthorizationExpiredError"}
@@ -128,6 +136,11 @@ def is_lasting(error: EmbedlakeError) -> bool:
 
 def _file_error(error: BaseException | None) -> StorageError | None:
     while error is not None:  # only what it was raised from: a fault that was handled is another matter
+        if isinstance(error, FileNotFoundError) and error.errno is None:  # as pyarrow tells of any store
+            return StorageError(
+                f"a file is gone ({_detail([error])})",
+                "It may have been removed as an old snapshot's while it was read: run the same command again",
+            )
         if isinstance(error, OSError) and error.errno in _FILE_HINTS:
             return StorageError(
                 f"a file or folder cannot be used ({_detail([error])})", _FILE_HINTS[error.errno]

@@ -47,6 +47,7 @@ from pipelines.embed.plan.units import Named, Partition
 from pipelines.embed.work.wire import Finished
 from pipelines.embed.work.write import EMBEDDINGS_LAYOUT, run_folder
 from pipelines.lake import Lake
+from pipelines.lake.added import sequence_number
 from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import WrittenFile, write_data_file
 from pipelines.lake.faults import explained
@@ -160,10 +161,9 @@ class Committer:
         return self._chunks.current != self.plan.chunks_snapshot
 
     def rejects_changed(self) -> bool:
-        """Whether the table of rejects has another snapshot by now than the plan saw."""
+        """Whether the table of rejects has changed since the plan, by whomever."""
         self._patiently(self._rejects.refresh)
-        snapshot = self._rejects.current_snapshot()
-        return (snapshot.snapshot_id if snapshot else None) != self.plan.rejects_snapshot
+        return sequence_number(self._rejects) != self.plan.rejects_sequence
 
     def _append_rejects(self, rejects: pa.Table, units: Sequence[Finished]) -> int:
         """Appends those that neither have a reject yet nor were embedded by another job; says how many."""

@@ -39,7 +39,7 @@ def sweep(lake: Lake, plan: Plan) -> int:
     Raises:
         CommitError: Others kept changing a table.
         CatalogError: The catalogue does not answer.
-        StorageError: The object store does not.
+        StorageError: The object store or disk does not.
     """
     swept = 0
     with explained(lake.config):

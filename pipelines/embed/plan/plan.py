@@ -49,7 +49,7 @@ class Plan:
         keep: Which, where not all are, by the range's number.
         stale: chunk_ids, by partition, that have an embedding or a reject and no chunk.
         doubled: chunk_ids, by partition, that have an embedding and a reject.
-        rejects_snapshot: The snapshot of `rejects` that was read; None where there is none.
+        rejects_sequence: Sequence number of the snapshot of `rejects` that was read.
         where: See `Wanted`.
     """
 
@@ -64,7 +64,7 @@ class Plan:
     keep: dict[int, bytes]
     stale: dict[Partition, pa.Array]
     doubled: dict[Partition, pa.Array] = field(default_factory=dict)
-    rejects_snapshot: int | None = None
+    rejects_sequence: int = 0
     where: str | None = None
 
     @property

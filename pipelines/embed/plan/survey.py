@@ -74,11 +74,12 @@ def _survey(lake: Lake, model: str, progress: Progress, wanted: Wanted) -> Plan:
     keep = {len(verdict.fresh) + at: bits for at, (_, bits) in enumerate(found.pending) if bits is not None}
     mask = _wanted_files(table, chunks, wanted)
     chosen = [at for at, (number, _, _) in enumerate(ranges) if mask[number] and rows[at] > 0]
+    snapshot = table.current_snapshot()
     return Plan(
         model=model,
         chunks=chunks,
         embedded=embedded,
-        chunks_snapshot=_snapshot_id(table),
+        chunks_snapshot=snapshot.snapshot_id if snapshot else None,
         baseline=sequence_number(embeddings),
         settled_rows=verdict.done_rows + found.done_rows,
         ranges=tuple(ranges[at] for at in chosen),
@@ -86,7 +87,7 @@ def _survey(lake: Lake, model: str, progress: Progress, wanted: Wanted) -> Plan:
         keep={new: keep[old] for new, old in enumerate(chosen) if old in keep},
         stale=found.stale,
         doubled=found.doubled,
-        rejects_snapshot=_snapshot_id(rejects),
+        rejects_sequence=sequence_number(rejects),
         where=wanted.where,
     )
 
@@ -118,11 +119,6 @@ def rejected_chunks(rejects: Table, model: str) -> list[RejectedChunk]:
             chunk_id, (row["source"], payload["bucket"]), parsed(payload["unit"])
         )
     return list(chunks.values())
-
-
-def _snapshot_id(table: Table) -> int | None:
-    snapshot = table.current_snapshot()
-    return snapshot.snapshot_id if snapshot else None
 
 
 def _deleted(chunks: ChunkFiles, number: int, start: int, stop: int) -> int:
