@@ -19,7 +19,7 @@ from pipelines.encoder.backends.openvino import OpenVinoBackend
 from pipelines.encoder.backends.packed import PackedBackend
 from pipelines.encoder.backends.padded import PaddedBackend
 from pipelines.encoder.conf import ModelConf, model_folder
-from pipelines.encoder.fingerprint import Precision
+from pipelines.encoder.fingerprint import Precision, multiplies_bfloat16
 from pipelines.encoder.loading import load_transformer
 from pipelines.encoder.model import Encoder, finish
 from pipelines.encoder.ragged import Ragged
@@ -94,7 +94,13 @@ def test_rows_one_after_the_other_are_rows_padded(
         assert packed.collate(Ragged.of(some)).ids.shape == (1, sum(map(len, some)))
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float32", 0.999999), ("bfloat16", 0.9999)])
+_BFLOAT16 = multiplies_bfloat16(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+multiplies = pytest.mark.skipif(not _BFLOAT16, reason="this processor does not multiply bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("precision", "least"), [("float32", 0.999999), pytest.param("bfloat16", 0.9999, marks=multiplies)]
+)
 def test_openvino_gives_the_vectors_of_the_same_key(
     minilm: ModelConf, rows: list[Row], precision: Precision, least: float
 ) -> None:
@@ -115,6 +121,7 @@ def test_openvino_gives_nomic_s_vectors_at_every_length(nomic: ModelConf) -> Non
     np.testing.assert_allclose(other.encode_ids(rows), [reference(folder, row) for row in rows], atol=2e-5)
 
 
+@multiplies
 def test_openvino_stays_as_close_to_the_report_in_bfloat16_as_torch(nomic: ModelConf) -> None:
     """Random weights round worse than trained ones, in either backend."""
     folder = model_folder(nomic)
@@ -124,6 +131,20 @@ def test_openvino_stays_as_close_to_the_report_in_bfloat16_as_torch(nomic: Model
     for name in names:
         both = encoder(nomic, name, "bfloat16", threads=2)
         assert lowest(both.encode_ids(rows), expected) > 0.999
+
+
+@pytest.mark.skipif(
+    torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has bfloat16 for this processor"
+)
+def test_where_a_processor_has_no_bfloat16_openvino_refuses_it_and_torch_has_it(
+    minilm: ModelConf, rows: list[Row]
+) -> None:
+    with pytest.raises(ModelError, match="OpenVINO computes in f32 here, not in bfloat16"):
+        encoder(minilm, "openvino", "bfloat16")
+    chosen = encoder(minilm, "auto", "bfloat16")
+    assert chosen.described.startswith("torch, bfloat16 (openvino cannot run the model")
+    plain = encoder(minilm, "torch", "float32")
+    assert lowest(chosen.encode_ids(rows), plain.encode_ids(rows)) > 0.9999
 
 
 def test_openvino_refuses_what_would_end_the_process(nomic: ModelConf) -> None:

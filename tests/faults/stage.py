@@ -58,6 +58,7 @@ class Stage:
         with self._open:
             self._folder = Path(tempfile.mkdtemp(prefix="faults-"))
             self._open.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._open.callback(_restore, dict(os.environ))  # a test process has others after this
             self._server = self._open.enter_context(SeaweedServer(self._folder / "s3"))
             os.environ |= self._server.env()  # before Ray starts: its workers inherit it
             os.environ |= {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -72,3 +73,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
+
+
+def _restore(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ |= environment

@@ -129,11 +129,14 @@ class FusedBackend:
 def can_fuse(model: Any) -> bool:
     """Whether a transformers model's layers are those that this module knows, on this machine."""
     config = model.config
+    in_bfloat16 = next(model.parameters()).dtype == torch.bfloat16
     activation = {"bert": "gelu", "nomic_bert": "silu"}.get(config.model_type)
     return (
         activation == config.hidden_act
         and platform.machine() in ("x86_64", "AMD64")
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        # oneDNN has no bfloat16 products for processors without AVX512.
+        and (not in_bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 
