@@ -4,7 +4,7 @@ An orthogonal matrix changes no inner product at full dimension, and a slice of 
 of its size for the corpus that the rotation was fitted on (Eckart and Young, 1936): Matryoshka for any model,
 without training. The second moment is not centred: of MiniLM on Cranfield, centring lost quality.
 """
-# ruff: noqa: N803, N806  (array names carry their shape: x_ND)
+# ruff: noqa: N803, N806, N815  (array names carry their shape: x_ND)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
