@@ -16,6 +16,11 @@ from pipelines.errors import ConfigError
 VectorType = Literal["float32", "float16", "int8", "binary"]
 VECTOR_TYPES: tuple[VectorType, ...] = get_args(VectorType)
 
+# Steps of an int8 coordinate in a coordinate's usual size, 1 / sqrt(dim). More are nearer, and leave less for
+# zstd to take away. MiniLM vectors, 384 dimensions: 20 give 306 bytes and 0.991 of the exact ten nearest of
+# 14,000, 32 give 338 and 0.994, a scale by each row's largest coordinate 355 and 0.995.
+_INT8_STEPS = 20.0
+
 _WIDTH = {"float32": 4.0, "float16": 2.0, "int8": 1.0, "binary": 0.125}
 
 
@@ -37,8 +42,9 @@ def encode(
 
     Args:
         x_ND: Finite vectors.
-        kind: How to store them. int8 is symmetric with a scale for each row: the largest coordinate becomes
-            127. binary is one bit a coordinate, 1 where it is above zero, the first in the highest bit.
+        kind: How to store them. int8 is symmetric with a scale for each row: the same for all but those with
+            a coordinate so large that it would not fit. binary is one bit a coordinate, 1 where it is above
+            zero, the first in the highest bit.
 
     Returns:
         x_NB uint8 with B bytes a row, and the scale of each row where the kind is int8.
@@ -48,10 +54,10 @@ def encode(
     """
     bytes_per_vector(kind, x_ND.shape[1])
     if kind == "int8":
-        scale_N = np.abs(x_ND).max(axis=1, initial=0.0) / np.float32(127)
-        safe_N = np.where(scale_N > 0, scale_N, np.float32(1))
-        q_ND = np.rint(x_ND / safe_N[:, None]).astype(np.int8)
-        return q_ND.view(np.uint8), safe_N.astype(np.float32)
+        usual = np.float32(1 / (_INT8_STEPS * np.sqrt(x_ND.shape[1])))
+        scale_N = np.maximum(usual, np.abs(x_ND).max(axis=1, initial=0.0) / np.float32(127))
+        q_ND = np.rint(x_ND * (1 / scale_N)[:, None]).clip(-127, 127).astype(np.int8)
+        return q_ND.view(np.uint8), scale_N.astype(np.float32)
     if kind == "binary":
         return np.packbits(x_ND > 0, axis=1), None
     x_Nd = np.ascontiguousarray(x_ND, dtype="<f4" if kind == "float32" else "<f2")

@@ -107,12 +107,13 @@ class Lake:
                 try:
                     table = self.catalog.load_table(self.identifier(spec.name))
                 except NoSuchTableError:
-                    self._create(spec)
+                    self.create(spec)
                 else:
                     _check_columns(table, spec)
 
-    def _create(self, spec: TableSpec) -> None:
-        try:
+    def create(self, spec: TableSpec) -> None:
+        """Creates a table where it is absent. Safe to run from many jobs at once."""
+        with explained(self.config), contextlib.suppress(TableAlreadyExistsError):
             self.catalog.create_table(
                 self.identifier(spec.name),
                 schema=spec.schema,
@@ -120,8 +121,6 @@ class Lake:
                 sort_order=spec.sort_order(),
                 properties=spec.table_properties(),
             )
-        except TableAlreadyExistsError:
-            return  # another job was faster: its table is as good
 
     def bind_tokenizer(self, fingerprint: str) -> None:
         """Records the tokenizer of `chunks.input_ids`, or checks that it is the recorded one.

@@ -6,7 +6,7 @@ from typing import Any
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
-from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform
+from pyiceberg.transforms import BucketTransform, IdentityTransform, Transform, parse_transform
 from pyiceberg.types import IcebergType, MapType, NestedField, StringType
 
 _COMMON = {
@@ -29,7 +29,8 @@ class TableSpec:
         name: Name within the namespace.
         doc: What a row is.
         schema: Iceberg schema, every column documented. Catalogues may renumber field ids on create.
-        partitions: (column, transform, partition field's name), in order.
+        partitions: (column, transform, partition field's name), in order. The transform is Iceberg's text of
+            it, or `bucket` for the lake's number of buckets.
         order: Columns that a data file is sorted by, ascending.
         properties: Table properties at creation.
     """
@@ -46,9 +47,9 @@ class TableSpec:
         fields = []
         for number, (column, transform, name) in enumerate(self.partitions):
             source_id = self.schema.find_field(column).field_id
-            made: Transform[Any, Any] = IdentityTransform()
-            if transform == "bucket":
-                made = BucketTransform(buckets)
+            made: Transform[Any, Any] = (
+                BucketTransform(buckets) if transform == "bucket" else parse_transform(transform)
+            )
             fields.append(
                 PartitionField(source_id=source_id, field_id=1000 + number, transform=made, name=name)
             )

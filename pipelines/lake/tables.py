@@ -1,6 +1,7 @@
 """All tables of the lake: schemas with column docs, partitions, orders, properties. The one place."""
 
 from pyiceberg.types import (
+    BinaryType,
     DoubleType,
     FloatType,
     IntegerType,
@@ -19,6 +20,7 @@ CURATION_PROPERTY = "embedlake.curation"  # documents: what decided who is a dup
 LINES_PROPERTY = "embedlake.lines"  # boilerplate: how lines got their keys, as JSON
 FOLLOWED_PROPERTY = "embedlake.followed"  # documents: sequence number up to which the other tables follow
 STAGE_PROPERTY = "embedlake.stage"  # in a snapshot's summary: the stage that made it
+PUBLISHED_PROPERTY = "embedlake.published"  # serving tables: what was published last, as JSON
 MODEL_PROPERTY = "embedlake.model."  # embeddings: + model key -> the model's identity, as JSON
 
 # A change of few rows writes those rows, and not their files anew; readers leave the old ones out.
@@ -240,5 +242,21 @@ RUNS = TableSpec(
     ),
 )
 
-TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS)
+ROTATIONS = TableSpec(
+    name="rotations",
+    doc="One row per publication with a rotation: the matrix, and what the vectors were like until then.",
+    schema=schema(
+        ("run_id", _STRING, True, "The publication; the serving table's snapshot names it"),
+        ("rotation_id", _STRING, True, "Hash of the matrix: equal ones are one rotation"),
+        ("table_name", _STRING, True, "The serving table"),
+        ("model", _STRING, True, "The model's key"),
+        ("dimension", _INT, True, "D: the full dimension of its vectors"),
+        ("matrix", BinaryType(), True, "D x D float32, little-endian, row by row: x becomes matrix @ x"),
+        ("rows", LongType(), True, "Vectors in the moment"),
+        ("moment", BinaryType(), True, "Sum of x xT over them: its upper triangle, float64, little-endian"),
+    ),
+    properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.run_id": "full"},
+)
+
+TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS)
 BY_NAME = {table.name: table for table in TABLES}
