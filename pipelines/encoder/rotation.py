@@ -13,6 +13,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.errors import ModelError
 
 _BLOCK = 8192  # rows whose products are summed in float32
@@ -109,6 +110,20 @@ class Rotation:
     def drift(self, moment: Moment, dims: Sequence[int]) -> float:
         """The largest share, over the dimensions, that a refit to `moment` would hold and this does not."""
         return max((moment.energy(dim) - self.energy(moment, dim) for dim in dims), default=0.0)
+
+
+def reduced(
+    x_ND: npt.NDArray[np.float32], dim: int, rotation: Rotation | None = None
+) -> npt.NDArray[np.float32]:
+    """Full vectors, of documents or of queries, made smaller: rotated where there is a rotation, and sliced.
+
+    Returns:
+        x_Nd float32 with rows of length 1.
+
+    Raises:
+        ModelError: The vectors are not of the rotation's dimension, or have no such slice.
+    """
+    return slice_renormalise(x_ND if rotation is None else rotation.apply(x_ND), dim)
 
 
 def _share(part: float, whole: float) -> float:

@@ -90,12 +90,17 @@ class RemoteTable:
         self, files: Iterable[ScanFile], columns: list[str], row_filter: BooleanExpression | None = None
     ) -> Iterator[pa.RecordBatch]:
         """The rows of some of its files, one file in memory at a time."""
-        table = _opened(self.config.model_dump_json(), self.metadata_location)
+        table = opened_table(self.config, self.metadata_location)
         for file in files:
             yield from read_batches(table, file, columns, row_filter)
 
 
-@lru_cache(maxsize=4)
+def opened_table(config: LakeConfig, metadata_location: str) -> StaticTable:
+    """A table as it was once read, in any process: read once, and kept. It can be read, not committed to."""
+    return _opened(config.model_dump_json(), metadata_location)
+
+
+@lru_cache(maxsize=8)
 def _opened(config: str, metadata_location: str) -> StaticTable:
     lake = LakeConfig.model_validate_json(config)
     properties = s3.pyiceberg_properties(lake.s3) if s3.is_used(lake) else {}

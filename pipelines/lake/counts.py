@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pyiceberg.table import Table
+
 from pipelines.lake.faults import explained
 from pipelines.lake.lake import Lake
 
@@ -43,3 +45,13 @@ def count(lake: Lake, name: str, where: str | None = None) -> int:
     table = lake.table(name)
     with explained(lake.config):
         return int((table.scan(row_filter=where) if where else table.scan()).count())
+
+
+def live_rows(table: Table) -> int:
+    """Rows of a table as it was last read, from its manifests alone: those of its files, less the deleted.
+
+    True of tables whose files of deletes name a data file each, as Spark's and embedlake's own do.
+    """
+    tasks = list(table.scan().plan_files())
+    deletes = {file.file_path: file.record_count for task in tasks for file in task.delete_files}
+    return sum(task.file.record_count for task in tasks) - sum(deletes.values())

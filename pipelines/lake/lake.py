@@ -135,12 +135,24 @@ class Lake:
         table = self.table(name)
         return table.properties[key] if key in table.properties else self.set_property(name, key, value, True)
 
-    def set_property(self, name: str, key: str, value: str, only_if_absent: bool = False) -> str:
-        """Sets a table's property, and gives what it then is."""
+    def set_property(
+        self, name: str, key: str, value: str, only_if_absent: bool = False, instead_of: str | None = None
+    ) -> str:
+        """Sets a table's property, and gives what it then is.
+
+        Args:
+            name: Of the table.
+            key: Of the property.
+            value: What it becomes.
+            only_if_absent: A value that is there stays.
+            instead_of: Any other value than this one stays.
+        """
         table = self.table(name)
         for _ in range(_ATTEMPTS):
             if only_if_absent and key in table.properties:
                 return str(table.properties[key])
+            if instead_of is not None and table.properties.get(key) != instead_of:
+                return str(table.properties.get(key, ""))
             with (
                 explained(self.config),
                 contextlib.suppress(CommitFailedException),  # others changed the table: look again

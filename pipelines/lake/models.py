@@ -31,6 +31,29 @@ def recorded_models(properties: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     return models
 
 
+def choose_key(properties: Mapping[str, str], model: str | None) -> str:
+    """The key of the one recorded model that is meant.
+
+    Args:
+        properties: Of the embeddings table.
+        model: A key or a model's name; None where there is one only.
+
+    Raises:
+        ModelError: None fits, or several do.
+    """
+    recorded = sorted(recorded_models(properties))
+    fits = [key for key in recorded if model in (None, key, key.partition("@")[0])]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise ModelError(
+            f"several models fit: {', '.join(fits)}", "Name one of them in full (--model NAME@KEY)"
+        )
+    if not recorded:
+        raise ModelError("the lake has no embeddings", "Run 'embedlake embed'")
+    raise ModelError(f"the lake has no embeddings by '{model}'", f"It has those of {', '.join(recorded)}")
+
+
 def recorded_dimension(properties: Mapping[str, str], key: str) -> int:
     """The full dimension of a model's vectors in this table.
 

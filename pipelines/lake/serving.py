@@ -3,31 +3,17 @@
 Every publication writes it into the summary of its snapshot, so that a release or an earlier snapshot says
 itself what it is, and into a property of the table, by the same commit, since snapshots expire.
 """
-# ruff: noqa: N803, N806  (array names carry their shape: x_NB)
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.encoder.quantise import VectorType
-from pipelines.encoder.rotation import Moment, Rotation
 from pipelines.errors import InputError, ModelError
-from pipelines.lake.commit import append_files
-from pipelines.lake.datafiles import write_data_file
 from pipelines.lake.delta import RUN_PROPERTY
-from pipelines.lake.filters import equals
-from pipelines.lake.lake import Lake
-from pipelines.lake.tables import PUBLISHED_PROPERTY, ROTATIONS
+from pipelines.lake.tables import PUBLISHED_PROPERTY
 
 _REPUBLISH = "Publish it again with --rebuild"
 
@@ -77,29 +63,36 @@ class Published:
             ) from error
 
 
-def published(table: Table, snapshot_id: int | None = None) -> Published | None:
-    """What the table, as it was last read, holds in a snapshot; the current one where None is given.
-
-    Returns:
-        None where nothing was ever published to it.
+def published(table: Table) -> Published | None:
+    """What the table, as it was last read, holds now; None where nothing was ever published to it.
 
     Raises:
-        ModelError: The snapshot is older than anything that is known of the table.
+        ModelError: It was rolled back by another tool, to a snapshot of which nothing is known any more.
     """
-    if snapshot_id is None:
-        text = table.properties.get(PUBLISHED_PROPERTY)
-        if text is None:
-            return None
-        last = Published.from_json(text)
-        made = snapshot_of_run(table, last.run_id)
-        if made is None or table.current_snapshot() is None:
-            return last  # expired since, which takes no newer ones away
-        current = table.current_snapshot()
-        if any(snapshot.snapshot_id == made.snapshot_id for snapshot in _ancestors(table, current)):
-            return last
-        # Rolled back by another tool, which left the property alone.
-        return _stated(table, current)
-    return _stated(table, table.snapshot_by_id(snapshot_id))
+    text = table.properties.get(PUBLISHED_PROPERTY)
+    if text is None:
+        return None
+    last = Published.from_json(text)
+    made, current = snapshot_of_run(table, last.run_id), table.current_snapshot()
+    if made is None or current is None:
+        return last  # expired since, which takes no newer ones away
+    if any(snapshot.snapshot_id == made.snapshot_id for snapshot in _ancestors(table, current)):
+        return last
+    return published_at(table, current.snapshot_id)  # rolled back, and the property left alone
+
+
+def published_at(table: Table, snapshot_id: int) -> Published:
+    """What the table, as it was last read, held in a snapshot.
+
+    Raises:
+        ModelError: The snapshot's publication is not known any more.
+    """
+    for one in _ancestors(table, table.snapshot_by_id(snapshot_id)):
+        if one.summary and PUBLISHED_PROPERTY in one.summary.additional_properties:
+            return Published.from_json(one.summary.additional_properties[PUBLISHED_PROPERTY])
+    raise ModelError(
+        f"what a snapshot of '{table.name()[-1]}' holds is not known: its publication has expired", _REPUBLISH
+    )
 
 
 def snapshot_of_run(table: Table, run_id: str) -> Snapshot | None:
@@ -135,15 +128,6 @@ def releases(table: Table) -> dict[str, int]:
     return dict(sorted(tags.items(), key=lambda item: (order.get(item[1], -1), item[0])))
 
 
-def _stated(table: Table, snapshot: Snapshot | None) -> Published:
-    for one in _ancestors(table, snapshot):
-        if one.summary and PUBLISHED_PROPERTY in one.summary.additional_properties:
-            return Published.from_json(one.summary.additional_properties[PUBLISHED_PROPERTY])
-    raise ModelError(
-        f"what a snapshot of '{table.name()[-1]}' holds is not known: its publication has expired", _REPUBLISH
-    )
-
-
 def _ancestors(table: Table, snapshot: Snapshot | None) -> list[Snapshot]:
     found = []
     while snapshot is not None:
@@ -151,79 +135,3 @@ def _ancestors(table: Table, snapshot: Snapshot | None) -> list[Snapshot]:
         parent = snapshot.parent_snapshot_id
         snapshot = None if parent is None else table.snapshot_by_id(parent)
     return found
-
-
-def serving_vectors(
-    full_ND: npt.NDArray[np.float32], dim: int, rotation: Rotation | None
-) -> npt.NDArray[np.float32]:
-    """Full vectors as a serving table has them before they are stored: rotated, sliced, of length 1.
-
-    Args:
-        full_ND: Documents' or queries' vectors, of length 1.
-        dim: Of the serving table.
-        rotation: The serving table's; None where it has none.
-
-    Returns:
-        x_Nd float32.
-    """
-    return slice_renormalise(full_ND if rotation is None else rotation.apply(full_ND), dim)
-
-
-@dataclass(frozen=True)
-class RotationRecord:
-    """A row of `rotations`.
-
-    Attributes:
-        rotation: The matrix.
-        moment: Of all vectors that were published with it, deleted ones included.
-    """
-
-    rotation: Rotation
-    moment: Moment
-
-
-def rotation_id(rotation: Rotation) -> str:
-    """Tells rotations apart."""
-    return blake2b(rotation.matrix_DD.tobytes(), digest_size=8).hexdigest()
-
-
-def record_rotation(lake: Lake, table: str, state: Published, record: RotationRecord) -> None:
-    """Adds a publication's row to `rotations`, before the publication is committed.
-
-    Killed in between, a row is left that no snapshot names, and the next run adds its own.
-    """
-    upper = np.triu_indices(record.rotation.dimension)
-    row: Mapping[str, Any] = {
-        "run_id": state.run_id,
-        "rotation_id": rotation_id(record.rotation),
-        "table_name": table,
-        "model": state.model,
-        "dimension": record.rotation.dimension,
-        "matrix": record.rotation.matrix_DD.astype("<f4").tobytes(),
-        "rows": record.moment.rows,
-        "moment": record.moment.sum_DD[upper].astype("<f8").tobytes(),
-    }
-    rotations = lake.table("rotations")
-    rows = pa.Table.from_pylist([row], schema=schema_to_pyarrow(ROTATIONS.schema, include_field_ids=False))
-    append_files(rotations, [write_data_file(rotations, rows, "rotation")], {RUN_PROPERTY: state.run_id})
-
-
-def recorded_rotation(lake: Lake, state: Published) -> RotationRecord | None:
-    """The rotation that a publication used; None where it used none.
-
-    Raises:
-        ModelError: It used one, and the row is gone.
-    """
-    if not state.rotated:
-        return None
-    rows = lake.table("rotations").scan(row_filter=equals("run_id", state.run_id)).to_arrow().to_pylist()
-    if not rows:
-        raise ModelError(
-            f"the rotation of publication {state.run_id} is not in the lake's table 'rotations'", _REPUBLISH
-        )
-    dim = int(rows[0]["dimension"])
-    matrix_DD = np.frombuffer(rows[0]["matrix"], dtype="<f4").reshape(dim, dim).astype(np.float32)
-    sum_DD = np.zeros((dim, dim))
-    sum_DD[np.triu_indices(dim)] = np.frombuffer(rows[0]["moment"], dtype="<f8")
-    sum_DD = sum_DD + np.triu(sum_DD, 1).T
-    return RotationRecord(Rotation(matrix_DD), Moment(sum_DD, int(rows[0]["rows"])))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table
 
@@ -19,6 +18,7 @@ from pipelines.lake.faults import explained
 from pipelines.lake.filters import all_of, equals, is_one_of
 from pipelines.lake.models import recorded_dimension, recorded_models
 from pipelines.lake.scan import ScanFile, read_batches, read_file, scan_files
+from pipelines.lake.vectors import as_matrix
 from pipelines.progress import Progress, Silent
 from pipelines.search.choice import checked_dimension, choose_model
 from pipelines.search.top_k import Ranked, TopK
@@ -221,26 +221,6 @@ class Searcher:
                 for row in read_file(table, file, _CHUNK, wanted).to_pylist():
                     rows[row["chunk_id"]] = row
         return rows
-
-
-def as_matrix(column: pa.Array, dimension: int) -> npt.NDArray[np.float32]:
-    """A list column as x_ND float32, without a copy.
-
-    Args:
-        column: list or large_list of float32.
-        dimension: Length that every list must have.
-
-    Raises:
-        ModelError: One has another length, or is null.
-    """
-    offsets = column.offsets.to_numpy()
-    if column.null_count or not (np.diff(offsets) == dimension).all():
-        raise ModelError(
-            f"the lake holds embeddings that have not the recorded dimension of {dimension}",
-            "They were written by something else: delete them and run 'embedlake embed'",
-        )
-    matrix: npt.NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=True).reshape(-1, dimension)
-    return matrix
 
 
 def _hit(place: int, rank: Ranked, chunk: dict[str, Any]) -> Hit:

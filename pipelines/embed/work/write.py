@@ -17,6 +17,7 @@ from pipelines.lake.datafiles import ParquetLayout, WrittenFile, write_data_file
 from pipelines.lake.models import recorded_dimension
 from pipelines.lake.slices import read_slice
 from pipelines.lake.tables import REJECTS
+from pipelines.lake.vectors import list_column
 
 EMBEDDINGS_LAYOUT = ParquetLayout(vector_columns=("embedding",))
 _EXCERPT_CHARS = 200
@@ -70,14 +71,11 @@ def _write_rows(
 ) -> WrittenFile:
     table = job.table("embeddings")
     partition, name = unit.unit.slices[number].partition, unit.names[number]
-    count, dimension = vectors_ND.shape
-    offsets = pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(dimension))
-    vectors = pa.ListArray.from_arrays(offsets, pa.array(vectors_ND.reshape(-1)))
     for column, value in (("model", job.model.key), ("unit", str(name))):
-        rows = rows.append_column(column, pa.repeat(value, count))
+        rows = rows.append_column(column, pa.repeat(value, len(vectors_ND)))
     written = write_data_file(
         table,
-        rows.append_column("embedding", vectors),
+        rows.append_column("embedding", list_column(vectors_ND)),
         f"{run_folder(job.run_id)}/{name.file_id}",
         EMBEDDINGS_LAYOUT,
     )
