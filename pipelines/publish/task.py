@@ -151,10 +151,10 @@ def do_task(job: Job, task: Task) -> Result:
     return result
 
 
-def second_moment(job: Job, files: Sequence[ScanFile]) -> Moment:
-    """Of all vectors in some files of `embeddings`."""
+def second_moment(job: Job, task: Task) -> Moment:
+    """Of all vectors in a task's files of `embeddings`."""
     moment = Moment.none(job.dimension)
-    for file in files:
+    for file in task.added:
         for batch in embedding_batches(job, file):
             moment = moment.plus(Moment.of(as_matrix(batch["embedding"], job.dimension)))
     return moment

@@ -27,6 +27,7 @@ _STAGES = (
     "control",
     "planning",
     "cluster",
+    "publish",
     "search",
 )
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")

@@ -1,5 +1,5 @@
 """Lakes whose embeddings are made of the texts' hashes, and what a serving table of them must hold."""
-# ruff: noqa: N806  (array names carry their shape: x_ND)
+# ruff: noqa: N803  (array names carry their shape: x_ND)
 
 from collections.abc import Sequence
 from typing import Any

@@ -7,7 +7,8 @@ from pipelines.encoder.quantise import VECTOR_TYPES, VectorType
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import LakeConfig
 from pipelines.lake.config import SparkConfig
-from pipelines.publish import PublishConfig, publish
+from pipelines.publish.config import PublishConfig
+from pipelines.publish.run import publish
 from tests.chunks import append_chunks
 from tests.faults.changes import compact, expire, move, replace
 from tests.publish.lakes import embed_pending, expected_rows, filled, serving_rows, titled
@@ -28,10 +29,14 @@ def test_every_embedding_is_there_small_and_of_the_type_that_was_asked_for(
     assert len(rows) == 60
 
 
+ALIGNED, OTHERS, NONE, SOURCE = ("source", "bucket(doc_id)"), ("lang", "bucket(doc_id, 3)"), (), ("source",)
+_WALKS = [(0, ALIGNED), (1, OTHERS), (2, ALIGNED), (3, NONE)]
+_MORE = [(seed, parts) for seed in range(4, 8) for parts in (ALIGNED, OTHERS, NONE, SOURCE)]
+
+
 @pytest.mark.parametrize(
-    "partition_by", [("source", "bucket(doc_id)"), ("lang", "bucket(doc_id, 3)"), (), ("source",)]
+    ("seed", "partition_by"), [*_WALKS, *(pytest.param(*walk, marks=pytest.mark.slow) for walk in _MORE)]
 )
-@pytest.mark.parametrize("seed", range(3))
 def test_increments_give_what_publishing_all_at_once_gives(
     local_config: LakeConfig, seed: int, partition_by: tuple[str, ...]
 ) -> None:
@@ -40,7 +45,12 @@ def test_increments_give_what_publishing_all_at_once_gives(
     tokenizer = Tokenizer.load(load_model_conf("minilm"))
     columns = COLUMNS if seed % 3 or "lang" in partition_by else ()
     config = PublishConfig(
-        table="serving", dim=16, columns=columns, partition_by=partition_by, rotate=seed == 2, refit_above=1
+        table="serving",
+        dim=16,
+        columns=columns,
+        partition_by=partition_by,
+        rotate=seed % 4 == 2,
+        refit_above=1,
     )
     publish(lake, config, SparkConfig())
     done = []
