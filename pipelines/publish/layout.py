@@ -112,7 +112,7 @@ def serving_spec(name: str, config: PublishConfig, dim: int) -> TableSpec:
 
 def parquet_layout(kind: VectorType) -> ParquetLayout:
     """How its files are encoded."""
-    return ParquetLayout((VECTOR,), ()) if kind == "float32" else ParquetLayout((), (VECTOR,))
+    return ParquetLayout((VECTOR,)) if kind == "float32" else ParquetLayout(code_columns=(VECTOR,))
 
 
 def _columns_of(parts: tuple[str, ...]) -> list[str]:

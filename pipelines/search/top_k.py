@@ -49,15 +49,22 @@ class TopK:
         self.query_d = query_d
         self.best: list[Ranked] = []
 
-    def add(self, x_ND: npt.NDArray[np.float32], keys: pa.RecordBatch) -> None:
+    def add(
+        self,
+        x_ND: npt.NDArray[np.float32],
+        keys: pa.RecordBatch,
+        rough_N: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         """Takes a batch.
 
         Args:
-            x_ND: Full vectors; those with coordinates that are not finite never rank.
+            x_ND: Vectors, of the query's dimension or more; those that are not finite never rank.
             keys: chunk_id, doc_id and source of each.
+            rough_N: Their scores, as near as float32 has them; None to compute them.
         """
         dim = len(self.query_d)
-        rough_N = _rough_scores(x_ND[:, :dim], self.query_d)
+        if rough_N is None:
+            rough_N = _rough_scores(x_ND[:, :dim], self.query_d)
         rows = np.flatnonzero(rough_N >= self._bar(rough_N) - _SLACK)
         scores = exact_scores(x_ND[rows], self.query_d)
         taken = keys.take(pa.array(rows))

@@ -1,5 +1,5 @@
 """A million vectors that lie as a real model's do: MiniLM's of package descriptions, moved a little."""
-# ruff: noqa: N806  (array names carry their shape: x_ND)
+# ruff: noqa: N803  (array names carry their shape: x_ND)
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _FILE_ROWS = 16_384  # as embed writes at most
 def perturbed(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """`count` vectors: a real one and a third of the difference of two others, of length 1.
 
-    The differences lie as the corpus does, so that neighbours stay as near as real ones, and no two are equal.
+    The differences lie as the corpus does, so that neighbours are as near as real ones; no two are equal.
     """
     rng = np.random.default_rng(seed)
     real_ND = _real()

@@ -17,9 +17,9 @@ from pipelines.lake.datafiles import write_data_file
 from pipelines.lake.filters import equals, is_one_of
 from pipelines.lake.scan import read_file, scan_files
 from pipelines.lake.tables import MODEL_PROPERTY
+from pipelines.lake.vectors import as_matrix
 from pipelines.search import Searcher, search
 from pipelines.search.choice import choose_model
-from pipelines.search.search import as_matrix
 from tests.chunks import append_chunks, corpus
 from tests.embed.deletes import delete_positions
 from tests.embed.inline import embed_inline

@@ -1,0 +1,31 @@
+"""Settings of the search stage."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.config import Config
+
+
+class SearchConfig(Config):
+    """How vectors are looked through. None of it changes an exact result.
+
+    Attributes:
+        workers: Ray tasks or actors that share the vectors; 0 searches in this process.
+        funnel: What the shortlist of a funnel is made by: `prefix`, the first `funnel_dim` dimensions, or
+            `binary`, the signs of all.
+        funnel_dim: Dimensions of the shortlist's vectors.
+        funnel_rotate: Whether those are rotated first, to where the vectors in memory have their energy. Not
+            where the table was published rotated: its first dimensions are those already.
+        shortlist: Vectors that are compared in full for a query.
+        host: Interface that `serve` listens on.
+        port: Its port.
+    """
+
+    workers: int = Field(default=0, ge=0)
+    funnel: Literal["prefix", "binary"] = "prefix"
+    funnel_dim: int = Field(default=64, ge=8)
+    funnel_rotate: bool = True
+    shortlist: int = Field(default=500, ge=1)
+    host: str = "127.0.0.1"
+    port: int = Field(default=8765, ge=1, le=65535)
