@@ -8,12 +8,14 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from jobs.cli_evaluate import evaluate
 from jobs.guard import guarded
+from jobs.options import EPILOG as _EPILOG
+from jobs.options import AsJson, Model
 from jobs.settings import Settings, load_settings
 
 # option -> whether it takes a value
 _GLOBAL = {"--profile": True, "--lake": True, "--set": True, "--debug": False}
-_EPILOG = "Anywhere on the line: --profile local|s3|cluster, --lake DIR, --set a.b=c, --debug."
 
 
 class _GlobalsAnywhere(TyperGroup):
@@ -47,9 +49,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Model = Annotated[str | None, typer.Option("--model", help="A name in conf/models, or a YAML file.")]
 
 
 class Job:
@@ -238,6 +237,8 @@ def search(
         with guarded(job.debug, settings.lake):
             run(settings, query, k, dim, source, as_json)
 
+
+app.add_typer(evaluate, name="evaluate")
 
 rejects = typer.Typer(help="What could not be used, and why; and trying it again.", no_args_is_help=True)
 app.add_typer(rejects, name="rejects")

@@ -12,6 +12,7 @@ from pipelines.config import Config, conf_dir, load_yaml, parse
 from pipelines.curate.config import CurateConfig
 from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.errors import ConfigError
+from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
 
 _PREFIX = "EMBEDLAKE_"
@@ -30,6 +31,7 @@ class Settings(Config):
         ray: How Ray is run.
         curate: Corpus to chunks.
         embed: Chunks to vectors.
+        evaluate: Vectors against judgements.
     """
 
     model: str = "minilm"
@@ -38,6 +40,7 @@ class Settings(Config):
     ray: RayConfig = RayConfig()
     curate: CurateConfig = CurateConfig()
     embed: EmbedConfig = EmbedConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 def load_settings(
