@@ -53,12 +53,13 @@ def quality_figure(report: Report) -> Figure:
 
 
 def save_plot(report: Report, name: Path) -> tuple[Path, Path]:
-    """Draws the report to NAME.png and NAME.svg, and gives the two paths.
+    """Draws the report to NAME.png and NAME.svg, and gives the two paths; an ending of the two is left off.
 
     Raises:
         StorageError: They cannot be written.
     """
     figure = quality_figure(report)
+    name = name.with_suffix("") if name.suffix in (".png", ".svg") else name
     png, svg = (name.with_name(f"{name.name}.{ending}") for ending in ("png", "svg"))
     try:
         figure.savefig(png, dpi=150)

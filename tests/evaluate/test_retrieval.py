@@ -113,6 +113,7 @@ def test_the_plot_is_two_files(report: Report, tmp_path: Path) -> None:
     with Image.open(png) as image:
         assert image.size == (1200, 750)
     assert svg.read_text().rstrip().endswith("</svg>")
+    assert save_plot(report, png) == (png, svg)
 
 
 def test_dimensions_are_those_of_the_model_unless_named() -> None:

@@ -1,7 +1,9 @@
 import numpy as np
+import torch
 
+from pipelines.encoder.fingerprint import resolve_precision
 from pipelines.encoder.model import Encoder
-from pipelines.evaluate.vectors import encode_texts
+from pipelines.evaluate.vectors import encode_texts, load_encoder
 from pipelines.progress import Silent
 from tests.told import Told
 
@@ -24,6 +26,12 @@ def test_a_long_text_is_cut_where_the_model_is_evaluated(encoder: Encoder) -> No
     assert np.abs(x_ND - x_ND[1]).max() < 1e-6
     whole_D = encoder.encode_texts([longer])[0]
     assert np.abs(whole_D - x_ND[1]).max() > 1e-6
+
+
+def test_the_precision_is_the_model_s_own_where_that_is_asked_for(encoder: Encoder) -> None:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    own = load_encoder(encoder.conf, "auto", Silent())
+    assert (encoder.precision, own.precision) == ("float32", resolve_precision(encoder.conf, device))
 
 
 def test_no_texts_are_no_vectors(encoder: Encoder) -> None:
