@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from jobs.cli_evaluate import evaluate
 from jobs.cli_publish import publish
 from jobs.guard import guarded
 from jobs.options import EPILOG as _EPILOG
@@ -240,6 +241,8 @@ def search(
         with guarded(job.debug, settings.lake):
             run(settings, query, k, dim, source, as_json)
 
+
+app.add_typer(evaluate, name="evaluate")
 
 rejects = typer.Typer(help="What could not be used, and why; and trying it again.", no_args_is_help=True)
 app.add_typer(rejects, name="rejects")

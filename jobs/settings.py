@@ -12,6 +12,7 @@ from pipelines.config import Config, conf_dir, load_yaml, parse
 from pipelines.curate.config import CurateConfig
 from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.errors import ConfigError
+from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
 from pipelines.publish.config import PublishConfig
 
@@ -32,6 +33,7 @@ class Settings(Config):
         curate: Corpus to chunks.
         embed: Chunks to vectors.
         publish: Vectors to serving tables.
+        evaluate: Vectors against judgements.
     """
 
     model: str = "minilm"
@@ -41,6 +43,7 @@ class Settings(Config):
     curate: CurateConfig = CurateConfig()
     embed: EmbedConfig = EmbedConfig()
     publish: PublishConfig = PublishConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 def load_settings(

@@ -25,6 +25,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A shell gives what it starts in the background no Ctrl-C, nor what that starts: some tests are about it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+_SHARED = os.environ.get("EMBEDLAKE_SHARED", str(Path(__file__).parents[2] / "shared"))
 for name in [name for name in os.environ if name.startswith("EMBEDLAKE_")]:
     del os.environ[name]  # a developer's own settings must not decide a test
 
@@ -47,6 +48,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 settings.register_profile("embedlake", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("embedlake")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """A folder of data that do not come with the code: EMBEDLAKE_SHARED, or `shared` beside the checkout."""
+    return Path(_SHARED)
 
 
 @pytest.fixture(scope="session")

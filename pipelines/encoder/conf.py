@@ -63,6 +63,8 @@ class ModelConf(Config):
         dimension: Full dimension of the vectors.
         dimensions: Dimensions it may be sliced to, descending, the full one first.
         max_tokens: Longest row in tokens, specials and prefix included.
+        evaluation_tokens: Where `embedlake evaluate` cuts a row, as the model's published figures had it;
+            None is max_tokens. It decides no vector of a table, and is not part of the model's key.
         precision: Of the forward pass; `auto` is bfloat16 where the processor multiplies it in hardware.
         rope: Rotary positions, or None for a model with a table of positions.
     """
@@ -79,6 +81,7 @@ class ModelConf(Config):
     dimension: Positive
     dimensions: tuple[Positive, ...]
     max_tokens: int = Field(ge=8)
+    evaluation_tokens: int | None = Field(default=None, ge=8)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     rope: RopeConf | None = None
 
@@ -115,6 +118,12 @@ class ModelConf(Config):
         rope = self.rope
         if rope and rope.rope_type == "default" and self.max_tokens > rope.max_position_embeddings:
             raise ValueError("max_tokens beyond rope.max_position_embeddings needs rope_type 'dynamic'")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits(self) -> Self:
+        if self.evaluation_tokens is not None and self.evaluation_tokens > self.max_tokens:
+            raise ValueError("evaluation_tokens is above max_tokens, the longest row that the model reads")
         return self
 
     def prefix(self, role: str) -> str:

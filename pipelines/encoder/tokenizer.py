@@ -173,8 +173,15 @@ class Tokenizer:
             )
         return self.model_inputs([text], prefix)[0]
 
-    def model_inputs(self, texts: Sequence[str], prefix: str) -> list[npt.NDArray[np.int32]]:
+    def model_inputs(
+        self, texts: Sequence[str], prefix: str, max_tokens: int | None = None
+    ) -> list[npt.NDArray[np.int32]]:
         """The rows that the model reads, from texts: int32, special tokens included.
+
+        Args:
+            texts: The texts, without prefix.
+            prefix: Role's prefix, without `: `; may be empty.
+            max_tokens: Longer rows lose the end of their text, not the special tokens after it.
 
         Raises:
             ModelError: A text holds a lone surrogate.
@@ -183,7 +190,11 @@ class Tokenizer:
             encodings = self._rust.encode_batch([prefixed(prefix, text) for text in texts])
         except TypeError as error:
             _refuse_text(error)
-        return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+        rows = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+        if max_tokens is None:
+            return rows
+        kept = max_tokens - len(self._tail)
+        return [row if len(row) <= max_tokens else np.concatenate((row[:kept], self._tail)) for row in rows]
 
     def wrapped(self, rows: Ragged, prefix: str) -> Ragged:
         """`model_input` of many rows at once.

@@ -140,10 +140,8 @@ class Held:
 
     def _best(self, rows_n: npt.NDArray[np.int64], x_d: npt.NDArray[np.float32], k: int) -> list[Ranked]:
         """The k best of some rows, their scores computed anew, each by itself in float64."""
+        rows_n = rows_n[_at_least(self.x_Nd[rows_n] @ x_d, k)]
         scores_n = exact_scores(self.x_Nd[rows_n], x_d)
-        if len(rows_n) > 4 * k:
-            enough = np.partition(scores_n, -k)[-k]
-            rows_n, scores_n = rows_n[scores_n >= enough], scores_n[scores_n >= enough]
         taken = self.keys.select(KEYS).take(pa.array(rows_n))
         columns = (taken.column(name).to_pylist() for name in KEYS)
         return sorted(Ranked(-score, *key) for score, *key in zip(scores_n.tolist(), *columns, strict=True))[

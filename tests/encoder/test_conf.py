@@ -54,6 +54,7 @@ def test_nomic_is_described_as_its_report_has_it() -> None:
         ({"name": "a@b"}, "match pattern"),
         ({"weights_sha256": "53aa"}, "match pattern"),
         ({"max_tokens": 2}, "greater than or equal to 8"),
+        ({"evaluation_tokens": 129}, "above max_tokens"),
         ({"precision": "float16"}, "bfloat16"),
         ({"pooling": "cls"}, "mean"),
         ({"rope": {**ROPE, "rope_type": "default"}}, "factor"),

@@ -63,6 +63,7 @@ def test_the_key_stays_where_vectors_do(minilm: ModelConf) -> None:
             "package": None,
             "path": Path("/elsewhere"),
             "max_tokens": 100,
+            "evaluation_tokens": 50,
             "dimensions": (384,),
             "precision": "float32",
             "prefixes": {"document": "", "query": "ask"},

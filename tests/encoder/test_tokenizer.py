@@ -117,6 +117,15 @@ def test_nothing_is_cut_or_padded_though_the_file_says_128() -> None:
     assert [len(row) for row in wrapped().model_inputs(["lake " * 1000, "lake"], "")] == [1002, 3]
 
 
+@given(text=TEXTS, prefix=st.sampled_from(PREFIXES), most=st.integers(12, 40))
+def test_a_row_that_is_cut_keeps_its_beginning_and_its_end(text: str, prefix: str, most: int) -> None:
+    (whole,) = wrapped().model_inputs([text], prefix)
+    (cut,) = wrapped().model_inputs([text], prefix, most)
+    assert len(cut) == min(len(whole), most)
+    assert cut[:-1].tolist() == whole[: len(cut) - 1].tolist()
+    assert cut[-1] == whole[-1]
+
+
 def test_a_batch_is_its_texts_one_by_one() -> None:
     assert wrapped().encode_batch(FOREIGN) == [wrapped().encode(text) for text in FOREIGN]
     assert wrapped().encode_batch([]) == []

@@ -1,0 +1,96 @@
+"""`embedlake evaluate`: its two commands, their options, and nothing else."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.guard import guarded
+from jobs.options import EPILOG, Model
+
+if TYPE_CHECKING:
+    from jobs.cli import Job
+
+evaluate = typer.Typer(
+    help="How good the model is at each dimension, by judgements of people.", no_args_is_help=True
+)
+
+Dims = Annotated[
+    str | None, typer.Option(help="Dimensions, such as 384,128,32; the model's own if not given.")
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16, or auto: the model's own. float32 if not given, as published."),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+MarkdownFile = Annotated[
+    Path | None, typer.Option("--markdown", help="Write the table to this file besides.")
+]
+
+
+@evaluate.command("retrieval", epilog=EPILOG)
+def retrieval(
+    context: typer.Context,
+    corpus: Annotated[Path, typer.Option(help="JSON lines: _id, text, title.")],
+    queries: Annotated[Path, typer.Option(help="JSON lines: _id, text.")],
+    qrels: Annotated[Path, typer.Option(help="Tab-separated: query-id, corpus-id, score.")],
+    dims: Dims = None,
+    types: Annotated[
+        str | None,
+        typer.Option(help="Of float32, float16, int8, binary, binary+rerank, with commas; all if not given."),
+    ] = None,
+    gain: Annotated[
+        str | None,
+        typer.Option(help="graded, binary (any code but 0 is 1), or auto: graded unless one is negative."),
+    ] = None,
+    title: Annotated[bool, typer.Option("--title", help="Put titles before the texts.")] = False,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Rotate the vectors to the corpus before slicing.")
+    ] = False,
+    precision: Precision = None,
+    model: Model = None,
+    json_file: JsonFile = None,
+    markdown_file: MarkdownFile = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw quality against bytes to this name, .png and .svg.")
+    ] = None,
+) -> None:
+    """Find documents for judged queries (BEIR's layout), by exact search; and by BM25 beside it."""
+    from jobs.evaluate import Outputs, run_retrieval
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(
+            model=model,
+            evaluate__dims=_listed(dims),
+            evaluate__types=_listed(types),
+            evaluate__gain=gain,
+            evaluate__title=title or None,
+            evaluate__rotate=rotate or None,
+            evaluate__precision=precision,
+        )
+        run_retrieval(settings, corpus, queries, qrels, Outputs(json_file, markdown_file, plot))
+
+
+@evaluate.command("mteb", epilog=EPILOG)
+def mteb(
+    context: typer.Context,
+    tasks: Annotated[str, typer.Option(help="Names of MTEB tasks, such as NFCorpus,STSBenchmark.")],
+    dims: Dims = None,
+    precision: Precision = None,
+    model: Model = None,
+    json_file: JsonFile = None,
+    markdown_file: MarkdownFile = None,
+) -> None:
+    """Run tasks of the mteb library with the model and its prefixes; their data come from the hub."""
+    from jobs.evaluate import Outputs, run_mteb
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model, evaluate__dims=_listed(dims), evaluate__precision=precision)
+        run_mteb(settings, _listed(tasks) or [], Outputs(json_file, markdown_file, None))
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """The words between commas."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
