@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from jobs.cli_evaluate import evaluate
 from jobs.cli_publish import publish
+from jobs.cli_search import search
 from jobs.guard import guarded
 from jobs.options import EPILOG as _EPILOG
 from jobs.options import AsJson, Model
@@ -220,28 +221,7 @@ def embed(
 app.command(epilog=_EPILOG)(publish)
 
 
-@app.command(epilog=_EPILOG)
-def search(
-    context: typer.Context,
-    query: Annotated[str, typer.Argument(help="What to look for.")],
-    k: Annotated[int, typer.Option("-k", "--top", min=1, help="How many chunks.")] = 10,
-    dim: Annotated[
-        int | None, typer.Option(min=1, help="Dimension to compare in; the model's full one if not given.")
-    ] = None,
-    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
-    model: Model = None,
-    as_json: AsJson = False,
-) -> None:
-    """Find the chunks nearest to a query, exactly."""
-    from jobs.search import run
-
-    job: Job = context.obj
-    with guarded(job.debug):
-        settings = job.settings(model=model)
-        with guarded(job.debug, settings.lake):
-            run(settings, query, k, dim, source, as_json)
-
-
+app.command(epilog=_EPILOG)(search)
 app.add_typer(evaluate, name="evaluate")
 
 rejects = typer.Typer(help="What could not be used, and why; and trying it again.", no_args_is_help=True)

@@ -15,6 +15,7 @@ from pipelines.errors import ConfigError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
 from pipelines.publish.config import PublishConfig
+from pipelines.search.config import SearchConfig
 
 _PREFIX = "EMBEDLAKE_"
 _SOMEWHERE = "the settings"
@@ -33,6 +34,7 @@ class Settings(Config):
         curate: Corpus to chunks.
         embed: Chunks to vectors.
         publish: Vectors to serving tables.
+        search: Queries to chunks.
         evaluate: Vectors against judgements.
     """
 
@@ -43,6 +45,7 @@ class Settings(Config):
     curate: CurateConfig = CurateConfig()
     embed: EmbedConfig = EmbedConfig()
     publish: PublishConfig = PublishConfig()
+    search: SearchConfig = SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

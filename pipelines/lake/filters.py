@@ -2,7 +2,12 @@
 
 from collections.abc import Iterable
 
-from pyiceberg.expressions import And, BooleanExpression, EqualTo, In, StartsWith
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, In, StartsWith, parser
+from pyiceberg.expressions.visitors import bind
+from pyiceberg.table import Table
+from pyparsing import ParseException
+
+from pipelines.errors import ConfigError
 
 # pyiceberg 0.12 declares these as pydantic models with aliased fields, so the constructors that it documents
 # look wrong to mypy: the one place to say so.
@@ -28,3 +33,22 @@ def all_of(first: BooleanExpression, *others: BooleanExpression) -> BooleanExpre
     for other in others:
         first = And(first, other)
     return first
+
+
+def parsed_filter(table: Table, where: str) -> BooleanExpression:
+    """A filter in words, that fits the table's columns.
+
+    Raises:
+        ConfigError: It cannot be read, or names a column that is not there.
+    """
+    try:
+        expression: BooleanExpression = parser.parse(where)
+        bind(table.schema(), expression, case_sensitive=True)
+    except (ParseException, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"the filter '{where}' cannot be used: {reason}",
+            f"Compare columns with constants, such as source = 'wiki'. {table.name()[-1]} has "
+            + ", ".join(field.name for field in table.schema().fields),
+        ) from error
+    return expression

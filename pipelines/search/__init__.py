@@ -1,5 +1,1 @@
-"""Exact search over the embeddings of a lake, at any dimension that the model was made for."""
-
-from pipelines.search.search import Hit, Searcher, search
-
-__all__ = ["Hit", "Searcher", "search"]
+"""Search over the vectors of a lake: exactly, or by a funnel, at any dimension, now or as of a release."""

@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.encoder.conf import ModelConf, load_model_conf
 from pipelines.encoder.fingerprint import Precision, describe_model, model_key
 from pipelines.errors import ConfigError, ModelError
+from pipelines.progress import Progress
 
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 _EMBED = "Run 'embedlake embed'"
@@ -52,17 +53,31 @@ def choose_model(
     return conf, _only(usable, recorded)
 
 
-def checked_dimension(conf: ModelConf, dim: int | None) -> int:
-    """The dimension to compare in: the full one for None.
+def checked_dimension(conf: ModelConf, dim: int | None, stored: int, progress: Progress) -> int:
+    """The dimension to compare in.
+
+    Args:
+        conf: The model.
+        dim: What was asked for; None is that of the stored vectors.
+        stored: Dimension of the stored vectors.
+        progress: Told where the model was not made for slices of that size.
 
     Raises:
-        ConfigError: The model was not made for it.
+        ConfigError: The stored vectors are smaller.
     """
     if dim is None:
-        return conf.dimension
-    if dim not in conf.dimensions:
-        allowed = ", ".join(map(str, conf.dimensions))
-        raise ConfigError(f"model '{conf.name}' has no dimension {dim}", f"Use one of {allowed}")
+        return stored
+    if not 1 <= dim <= stored:
+        raise ConfigError(
+            f"the vectors have {stored} dimensions, and cannot be compared in {dim}",
+            f"Use {', '.join(str(one) for one in conf.dimensions if one <= stored) or stored}",
+        )
+    if dim not in conf.dimensions and dim != stored:
+        made_for = ", ".join(map(str, conf.dimensions))
+        progress.say(
+            f"'{conf.name}' was not made for slices of {dim} dimensions, but of {made_for}: 'embedlake "
+            "evaluate' measures what they cost"
+        )
     return dim
 
 

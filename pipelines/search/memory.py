@@ -96,7 +96,8 @@ class Held:
         sample_nd = x_Nd[:: max(1, len(x_Nd) // _FIT_ROWS)]
         rotation = Rotation.fit(Moment.of(sample_nd))
         # Not of length 1: what is missing of a vector's energy is part of its score.
-        return cls(x_Nd, keys, x_Nd @ rotation.matrix_DD[:dim].T, None, rotation)
+        short_Ns: npt.NDArray[np.float32] = x_Nd @ rotation.matrix_DD[:dim].T
+        return cls(x_Nd, keys, short_Ns, None, rotation)
 
     @property
     def bytes(self) -> int:
@@ -133,9 +134,10 @@ class Held:
     def _short(self, x_d: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         assert self.short_Ns is not None
         dim = self.short_Ns.shape[1]
-        if self.rotation is None:
-            return slice_renormalise(x_d[None, :], dim)[0]
-        short_s: npt.NDArray[np.float32] = self.rotation.matrix_DD[:dim] @ x_d
+        short_1s = slice_renormalise(x_d[None, :], dim)
+        if self.rotation is not None:
+            short_1s = x_d[None, :] @ self.rotation.matrix_DD[:dim].T
+        short_s: npt.NDArray[np.float32] = short_1s[0]
         return short_s
 
     def _best(self, rows_n: npt.NDArray[np.int64], x_d: npt.NDArray[np.float32], k: int) -> list[Ranked]:

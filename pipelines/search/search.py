@@ -1,62 +1,31 @@
-"""Exact top-k over the embeddings table: every vector is looked at, one file in memory at a time."""
+"""Search of a lake's vectors, exactly: the k nearest chunks to queries, with their text."""
+# ruff: noqa: N803, N806  (array names carry their shape: x_QD)
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 from pyiceberg.expressions import BooleanExpression
-from pyiceberg.table import Table
 
 from pipelines.encoder.conf import ModelConf
-from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ConfigError, InputError, ModelError
 from pipelines.lake import Lake
 from pipelines.lake.faults import explained
-from pipelines.lake.filters import all_of, equals, is_one_of
+from pipelines.lake.filters import equals, parsed_filter
 from pipelines.lake.models import recorded_dimension, recorded_models
-from pipelines.lake.scan import ScanFile, read_batches, read_file, scan_files
-from pipelines.lake.vectors import as_matrix
+from pipelines.lake.scan import ScanFile
 from pipelines.progress import Progress, Silent
 from pipelines.search.choice import checked_dimension, choose_model
-from pipelines.search.top_k import Ranked, TopK
+from pipelines.search.config import SearchConfig
+from pipelines.search.hits import Hit, chunk_rows, made_hits
+from pipelines.search.memory import Held
+from pipelines.search.scan import Ranking, scan_top, spread_top
+from pipelines.search.source import EMBEDDINGS, VectorSource
 
 if TYPE_CHECKING:
     from pipelines.encoder.model import Encoder
-
-_KEYS = ["chunk_id", "doc_id", "source"]
-_CHUNK = ["chunk_id", "ordinal", "text", "char_start", "char_end", "metadata"]
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A chunk that was found.
-
-    Attributes:
-        rank: From 1.
-        score: Cosine of its vector and the query's, at the dimension asked for.
-        chunk_id: The chunk.
-        doc_id: Its document.
-        source: The document's source.
-        ordinal: Its place in the document, from 0.
-        text: Its text.
-        char_start: First character in the normalised document, in code points.
-        char_end: One past the last.
-        metadata: The document's further columns.
-    """
-
-    rank: int
-    score: float
-    chunk_id: str
-    doc_id: str
-    source: str
-    ordinal: int
-    text: str
-    char_start: int
-    char_end: int
-    metadata: dict[str, str | None]
 
 
 def search(
@@ -76,37 +45,46 @@ def search(
         conf: The model; None takes the lake's only one.
         query: What to look for; gets the model's query prefix.
         k: How many hits at most.
-        dim: Dimension to compare in, one of the model's; None is the full one.
+        dim: Dimension to compare in; None is the full one.
         source: Only chunks of this source.
         model: A model's key or name, to choose among several that the lake has embeddings of.
         progress: Told of the loading and of the rows looked at.
 
     Raises:
-        InputError: The query is empty or longer than the model reads.
-        ConfigError: k is below 1, or the model has no such dimension.
-        ModelError: No embeddings by the model, several that fit, or vectors that contradict their record.
+        As `Searcher.open` and `Searcher.search`.
     """
     return Searcher.open(lake, conf, model, progress).search(query, k, dim, source)
 
 
 class Searcher:
-    """A lake and a loaded model, for many queries.
+    """Vectors of a lake and a loaded model, for many queries.
 
     Attributes:
-        lake: Where the embeddings are.
+        lake: Where the vectors are.
         conf: The model.
-        key: The model's key.
+        source: The vectors, of the embeddings or of a serving table: as of one release or snapshot, or else
+            as they are with each search.
+        config: How they are looked through.
         progress: Told of the loading and of the rows looked at.
     """
 
-    def __init__(self, lake: Lake, conf: ModelConf, key: str, precision: str, progress: Progress) -> None:
-        self.lake = lake
-        self.conf = conf
-        self.key = key
-        self.progress = progress
+    def __init__(
+        self,
+        lake: Lake,
+        conf: ModelConf,
+        source: VectorSource,
+        precision: str,
+        config: SearchConfig,
+        progress: Progress,
+        is_pinned: bool = False,
+    ) -> None:
+        self.lake, self.conf, self.source = lake, conf, source
+        self._is_pinned = is_pinned
+        self.config, self.progress = config, progress
         self._precision = precision
         self._tokenizer = Tokenizer.load(conf)
         self._encoder: Encoder | None = None
+        self._held: dict[tuple[int | None, int, str | None, str | None], Held] = {}
 
     @classmethod
     def open(
@@ -115,50 +93,152 @@ class Searcher:
         conf: ModelConf | None = None,
         model: str | None = None,
         progress: Progress | None = None,
+        table: str = EMBEDDINGS,
+        as_of: str | None = None,
+        config: SearchConfig | None = None,
     ) -> Self:
-        """Chooses the model; torch is loaded with the first query.
+        """Chooses the model and the vectors; torch is loaded with the first query.
+
+        Args:
+            lake: With embeddings.
+            conf: The model; None takes that of the vectors.
+            model: A model's key or name, to choose among several.
+            progress: See the attribute.
+            table: `embeddings`, or a serving table.
+            as_of: A release's name or a snapshot's id; None is now.
+            config: See the attribute.
 
         Raises:
-            ModelError: As `search`.
-            CatalogError: The lake has no embeddings table.
+            ModelError: No embeddings by the model, several that fit, or vectors that contradict their record.
+            InputError: There is no such release or snapshot.
+            CatalogError: The lake has no such table.
         """
-        recorded = recorded_models(lake.table("embeddings").properties)
-        chosen, key = choose_model(recorded, conf, model)
-        return cls(lake, chosen, key, str(recorded[key]["precision"]), progress or Silent())
+        with explained(lake.config):
+            recorded = recorded_models(lake.table(EMBEDDINGS).properties)
+            if table != EMBEDDINGS:
+                source = VectorSource.open(lake, table, as_of)
+                if model not in (None, source.model, source.model.partition("@")[0]):
+                    raise ModelError(f"'{table}' holds vectors by '{source.model}', not by '{model}'")
+                model = source.model
+            chosen, key = choose_model(recorded, conf, model)
+            if table == EMBEDDINGS:
+                source = VectorSource.open(lake, table, as_of, key)
+            if recorded_dimension(lake.table(EMBEDDINGS).properties, key) != chosen.dimension:
+                raise ModelError(f"the lake records another dimension for '{key}' than {chosen.dimension}")
+        precision = str(recorded[key]["precision"])
+        config, progress = config or SearchConfig(), progress or Silent()
+        return cls(lake, chosen, source, precision, config, progress, as_of is not None)
 
-    def search(self, query: str, k: int = 10, dim: int | None = None, source: str | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        dim: int | None = None,
+        source: str | None = None,
+        where: str | None = None,
+        funnel: bool = False,
+    ) -> list[Hit]:
         """The k nearest chunks, best first; equal scores by chunk_id. Fewer where the lake has fewer.
 
         Raises:
-            As `search`, the function.
+            As `search_many`.
+        """
+        return self.search_many([query], k, dim, source, where, funnel)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str],
+        k: int = 10,
+        dim: int | None = None,
+        source: str | None = None,
+        where: str | None = None,
+        funnel: bool = False,
+    ) -> list[list[Hit]]:
+        """The k nearest chunks for each query, the vectors being read once for all.
+
+        Args:
+            queries: What to look for; each gets the model's query prefix.
+            k: Most hits for each.
+            dim: Dimension to compare in; None is that of the stored vectors.
+            source: Only chunks of this source.
+            where: Only rows that match this filter over the table's columns, such as `lang = 'nl'`; a serving
+                table has those that it was published with.
+            funnel: Hold the vectors in memory, shortlist by short ones, and compare only those in full.
+
+        Raises:
+            InputError: A query is empty or longer than the model reads, or the lake has no such source.
+            ConfigError: k is below 1, the vectors have no such dimension, or a filter's column is not there.
+            ModelError: There are no vectors, or others than their record says.
         """
         if k < 1:
             raise ConfigError(f"a search gives at least 1 hit, not {k}")
-        dimension = checked_dimension(self.conf, dim)
-        self._check_query(query)
+        dimension = checked_dimension(self.conf, dim, self.source.dim, self.progress)
+        for query in queries:
+            self._check_query(query)
         with explained(self.lake.config):
-            embeddings = self.lake.table("embeddings")
-            if recorded_dimension(embeddings.properties, self.key) != self.conf.dimension:
-                raise ModelError(
-                    f"the lake records another dimension for '{self.key}' than {self.conf.dimension}"
-                )
-            of_model = equals("model", self.key)
-            where = of_model if source is None else all_of(of_model, equals("source", source))
-            files = scan_files(embeddings, where)
+            self._refresh()
+            rows = self._where(source, where)
+            files = self.source.files(rows)
             if not files:
-                self._complain(scan_files(embeddings, of_model), source)
-            query_d = slice_renormalise(self._vector(query)[None, :], dimension)[0]
+                self._complain(source)
+            x_Qd = self.source.query(self._vectors(queries), dimension)
             wanted = k
             while True:
-                ranked = self._ranked(embeddings, files, where, query_d, wanted)
-                chunks = self._chunks(ranked)
-                found = [rank for rank in ranked if rank.chunk_id in chunks][:k]
-                if len(found) == k or len(ranked) < wanted:
-                    return [
-                        _hit(place, rank, chunks[rank.chunk_id]) for place, rank in enumerate(found, start=1)
-                    ]
-                # Some of the best are embeddings of chunks that are gone: look further down.
+                ranking = self._ranking(files, rows, (source, where), x_Qd, wanted, funnel)
+                chunks = chunk_rows(self.lake, [one for top in ranking for one in top], self._moment())
+                found = [[one for one in top if one.chunk_id in chunks][:k] for top in ranking]
+                # Some of the best may be vectors of chunks that are gone: then look further down.
+                if all(len(a) == k or len(b) < wanted for a, b in zip(found, ranking, strict=True)):
+                    return [made_hits(top, chunks) for top in found]
                 wanted *= 4
+
+    def _refresh(self) -> None:
+        """Looks at the table as it is now, unless the search is as of a release."""
+        if not self._is_pinned:
+            name, model = self.source.name, self.source.model
+            self.source = VectorSource.open(self.lake, name, None, model if name == EMBEDDINGS else None)
+            if self.source.model != model:
+                raise ModelError(
+                    f"'{name}' was published again, with vectors by '{self.source.model}'", "Open it anew"
+                )
+
+    def _where(self, source: str | None, where: str | None) -> BooleanExpression | None:
+        more = [] if source is None else [equals("source", source)]
+        if where:
+            more.append(parsed_filter(self.source.table(), where))
+        return self.source.filter(*more)
+
+    def _ranking(
+        self,
+        files: Sequence[ScanFile],
+        rows: BooleanExpression | None,
+        filters: tuple[str | None, str | None],
+        x_Qd: npt.NDArray[np.float32],
+        k: int,
+        funnel: bool,
+    ) -> Ranking:
+        dimension = x_Qd.shape[1]
+        if funnel:
+            key = (self.source.snapshot_id, dimension, *filters)
+            if key not in self._held:
+                self._held = {key: self._hold(files, rows, dimension)}
+            held = self._held[key]
+            return [held.funnel(x_d, k, self.config.shortlist) for x_d in x_Qd]
+        with self.progress.step("searching", sum(file.rows for file in files), "vectors") as step:
+            if self.config.workers:
+                return spread_top(self.source, files, rows, x_Qd, k, self.config.workers, step)
+            return scan_top(self.source, files, rows, x_Qd, k, step)
+
+    def _hold(self, files: Sequence[ScanFile], rows: BooleanExpression | None, dimension: int) -> Held:
+        with self.progress.step("reading vectors", None, "vectors"):
+            return Held.read(self.source, files, dimension, self.config, rows)
+
+    def _moment(self) -> int | None:
+        """When a snapshot of the past was made, in milliseconds."""
+        if self.source.is_current or self.source.snapshot_id is None:
+            return None
+        snapshot = self.source.table().snapshot_by_id(self.source.snapshot_id)
+        return snapshot.timestamp_ms if snapshot else None
 
     def _check_query(self, query: str) -> None:
         if not query.strip():
@@ -170,69 +250,26 @@ class Searcher:
                 f"Shorten it: '{self.conf.name}' reads {self.conf.max_tokens}",
             )
 
-    def _vector(self, query: str) -> npt.NDArray[np.float32]:
-        """The query's full vector, float32 of length 1."""
+    def _vectors(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The queries' full vectors, x_QD float32 of length 1."""
         if self._encoder is None:
             with self.progress.step("loading the model", None, "models"):
                 from pipelines.encoder.model import Encoder  # torch: seconds, and no check above needs it
 
                 self._encoder = Encoder.load(self.conf, precision=self._precision)
-        vector: npt.NDArray[np.float32] = self._encoder.encode_texts([query], "query")[0]
-        return vector
+        x_QD: npt.NDArray[np.float32] = self._encoder.encode_texts(list(queries), "query")
+        return x_QD
 
-    def _ranked(
-        self,
-        embeddings: Table,
-        files: Sequence[ScanFile],
-        where: BooleanExpression,
-        query_d: npt.NDArray[np.float32],
-        k: int,
-    ) -> list[Ranked]:
-        top = TopK(k, query_d)
-        rows = 0
-        with self.progress.step("searching", sum(file.rows for file in files), "vectors") as step:
-            for file in files:
-                for batch in read_batches(embeddings, file, [*_KEYS, "embedding"], where):
-                    top.add(as_matrix(batch.column("embedding"), self.conf.dimension), batch.select(_KEYS))
-                rows += file.rows
-                step.done(rows)
-        return top.best
-
-    def _complain(self, files: Sequence[ScanFile], source: str | None) -> NoReturn:
+    def _complain(self, source: str | None) -> NoReturn:
+        files = self.source.files(self.source.filter())
         if not files:
-            raise ModelError(f"the lake has no embeddings by '{self.key}' yet", "Run 'embedlake embed'")
-        sources = sorted({str(file.partition[1]) for file in files})
-        raise InputError(
-            f"the lake has no embeddings of a source '{source}'", f"It has those of {', '.join(sources[:10])}"
-        )
-
-    def _chunks(self, ranked: Sequence[Ranked]) -> dict[str, dict[str, Any]]:
-        """The ranked chunks' rows, by chunk_id; those that are gone are not in it."""
-        table = self.lake.table("chunks")
-        rows: dict[str, dict[str, Any]] = {}
-        for source in sorted({rank.source for rank in ranked}):
-            inside = [rank for rank in ranked if rank.source == source]
-            wanted = all_of(
-                equals("source", source),
-                is_one_of("doc_id", (rank.doc_id for rank in inside)),  # prunes buckets
-                is_one_of("chunk_id", (rank.chunk_id for rank in inside)),
+            raise ModelError(
+                f"the lake has no embeddings by '{self.source.model}' yet", "Run 'embedlake embed'"
             )
-            for file in scan_files(table, wanted):
-                for row in read_file(table, file, _CHUNK, wanted).to_pylist():
-                    rows[row["chunk_id"]] = row
-        return rows
-
-
-def _hit(place: int, rank: Ranked, chunk: dict[str, Any]) -> Hit:
-    return Hit(
-        rank=place,
-        score=-rank.distance,
-        chunk_id=rank.chunk_id,
-        doc_id=rank.doc_id,
-        source=rank.source,
-        ordinal=chunk["ordinal"],
-        text=chunk["text"],
-        char_start=chunk["char_start"],
-        char_end=chunk["char_end"],
-        metadata=dict(chunk["metadata"] or []),
-    )
+        if source is None:
+            raise InputError("no row can match the filter: no file's statistics do", "Loosen it")
+        place = [field.name for field in self.source.table().spec().fields]
+        at = place.index("source") if "source" in place else None
+        sources = sorted({str(file.partition[at]) for file in files}) if at is not None else []
+        told = f"It has those of {', '.join(sources[:10])}" if sources else ""
+        raise InputError(f"the lake has no embeddings of a source '{source}'", told)

@@ -10,7 +10,7 @@ from pipelines.encoder.conf import ModelConf, load_model_conf
 from pipelines.encoder.model import Encoder
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake, LakeConfig
-from pipelines.search import Searcher
+from pipelines.search.search import Searcher
 from tests.chunks import ChunkText, append_chunks, corpus
 from tests.embed.inline import embed_inline
 

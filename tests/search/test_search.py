@@ -18,8 +18,8 @@ from pipelines.lake.filters import equals, is_one_of
 from pipelines.lake.scan import read_file, scan_files
 from pipelines.lake.tables import MODEL_PROPERTY
 from pipelines.lake.vectors import as_matrix
-from pipelines.search import Searcher, search
 from pipelines.search.choice import choose_model
+from pipelines.search.search import Searcher, search
 from tests.chunks import append_chunks, corpus
 from tests.embed.deletes import delete_positions
 from tests.embed.inline import embed_inline
@@ -92,9 +92,9 @@ def test_a_query_longer_than_the_model_reads_is_refused(searcher: Searcher) -> N
         searcher.search("fox " * 511)
 
 
-def test_a_dimension_that_the_model_has_not_is_refused(searcher: Searcher) -> None:
-    with pytest.raises(ConfigError, match=r"no dimension 100.*384, 256, 128, 64, 32"):
-        searcher.search(_QUERY, dim=100)
+def test_a_dimension_that_the_vectors_have_not_is_refused(searcher: Searcher) -> None:
+    with pytest.raises(ConfigError, match=r"384 dimensions, and cannot be compared in 500.*384, 256, 128"):
+        searcher.search(_QUERY, dim=500)
     with pytest.raises(ConfigError, match="at least 1 hit"):
         searcher.search(_QUERY, k=0)
 

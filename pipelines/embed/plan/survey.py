@@ -5,10 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
-from pyiceberg.expressions import BooleanExpression, parser
-from pyiceberg.expressions.visitors import bind
 from pyiceberg.table import Table
-from pyparsing import ParseException
 
 from pipelines.embed.plan.check import check_partitions
 from pipelines.embed.plan.evidence import ChunkFiles, RejectedChunk, weigh
@@ -16,11 +13,11 @@ from pipelines.embed.plan.manifests import chunk_files, embedded_files
 from pipelines.embed.plan.plan import Plan, Wanted
 from pipelines.embed.plan.reconcile import reconcile
 from pipelines.embed.plan.units import parsed
-from pipelines.errors import CommitError, ConfigError
+from pipelines.errors import CommitError
 from pipelines.lake import Lake
 from pipelines.lake.added import sequence_number
 from pipelines.lake.faults import explained
-from pipelines.lake.filters import all_of, equals, starts_with
+from pipelines.lake.filters import all_of, equals, parsed_filter, starts_with
 from pipelines.lake.scan import scan_files
 from pipelines.progress import Progress, Silent
 
@@ -140,27 +137,9 @@ def _wanted_files(table: Table, chunks: ChunkFiles, wanted: Wanted) -> npt.NDArr
         ]
         mask &= chunks.sequence > max(before, default=0)
     if wanted.where is not None:
-        matching = {file.path for file in scan_files(table, row_filter(table, wanted.where))}
+        matching = {file.path for file in scan_files(table, parsed_filter(table, wanted.where))}
         mask &= np.isin(chunks.paths.to_numpy(zero_copy_only=False), list(matching))
     return mask
-
-
-def row_filter(table: Table, where: str) -> BooleanExpression:
-    """A filter in words, that fits the table's columns.
-
-    Raises:
-        ConfigError: It cannot be read, or names a column that is not there.
-    """
-    try:
-        expression: BooleanExpression = parser.parse(where)
-        bind(table.schema(), expression, case_sensitive=True)
-    except (ParseException, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            f"the filter '{where}' cannot be used: {reason}",
-            "Compare columns with constants: n_tokens < 100 and source = 'wiki'",
-        ) from error
-    return expression
 
 
 def _utc(moment: datetime) -> datetime:

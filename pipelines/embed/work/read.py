@@ -11,12 +11,12 @@ from pyiceberg.expressions.visitors import bind
 from pyiceberg.io.pyarrow import expression_to_pyarrow
 from pyiceberg.table import Table
 
-from pipelines.embed.plan.survey import row_filter
 from pipelines.embed.plan.units import Named, Slice, Unit
 from pipelines.embed.work.wire import REJECT_COLUMNS, Job, UnitRows, reject_rows
 from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import StorageError
+from pipelines.lake.filters import parsed_filter
 from pipelines.lake.slices import read_slice
 
 KEYS = ("chunk_id", "doc_id", "source", "text_hash")
@@ -66,7 +66,7 @@ def _read_slice(table: Table, piece: Slice, content: str, where: str | None) -> 
     columns = [*KEYS, content]
     condition = None
     if where is not None:
-        bound = bind(table.schema(), row_filter(table, where), case_sensitive=True)
+        bound = bind(table.schema(), parsed_filter(table, where), case_sensitive=True)
         condition = expression_to_pyarrow(bound)
         columns = [field.name for field in table.schema().fields]
     rows, positions = read_slice(table, piece.file, piece.start, piece.stop, columns)
