@@ -10,7 +10,7 @@ from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
 from pipelines.publish.release import roll_back
-from pipelines.publish.run import Report, Request
+from pipelines.publish.report import Report, Request
 from pipelines.publish.run import publish as publish_embeddings
 
 

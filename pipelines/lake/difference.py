@@ -4,7 +4,7 @@ Manifests that both snapshots have are not opened, so the cost is that of what c
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyiceberg.manifest import DataFileContent, ManifestEntry
@@ -22,16 +22,18 @@ class Difference:
 
     Attributes:
         added: URIs of live data files that were not there, by partition.
-        disturbed: Partitions in which rows may be gone: a data file is, or a file of deletes has come.
+        deletes: URIs of files of deletes that were not there, by partition.
+        lost: Partitions of which a data file is gone: deleted, or compacted with others.
     """
 
-    added: dict[Values, set[str]]
-    disturbed: set[Values]
+    added: dict[Values, set[str]] = field(default_factory=dict)
+    deletes: dict[Values, set[str]] = field(default_factory=dict)
+    lost: set[Values] = field(default_factory=set)
 
     @property
     def partitions(self) -> set[Values]:
         """Where anything changed."""
-        return {*self.added, *self.disturbed}
+        return {*self.added, *self.deletes, *self.lost}
 
 
 def difference(table: Table, since: int | None) -> Difference | None:
@@ -49,23 +51,20 @@ def difference(table: Table, since: int | None) -> Difference | None:
     if since is not None and then is None:
         return None
     if now is None or (then is not None and then.snapshot_id == now.snapshot_id):
-        return Difference({}, set())
+        return Difference()
     of_then = _manifests(table, then)
     of_now = _manifests(table, now)
     gone = _entries(table, then, of_then - of_now)
     come = _entries(table, now, of_now - of_then)
-    added: dict[Values, set[str]] = {}
-    disturbed: set[Values] = set()
+    changes = Difference()
     for path, (is_data, partition) in come.items():
-        if path in gone:
-            continue
-        if is_data:
-            added.setdefault(partition, set()).add(path)
-        else:
-            disturbed.add(partition)
+        if path not in gone:
+            (changes.added if is_data else changes.deletes).setdefault(partition, set()).add(path)
     # A file of deletes goes with the data files that it named, or names none that are left.
-    disturbed |= {partition for path, (is_data, partition) in gone.items() if is_data and path not in come}
-    return Difference(added, disturbed)
+    changes.lost.update(
+        partition for path, (is_data, partition) in gone.items() if is_data and path not in come
+    )
+    return changes
 
 
 def _manifests(table: Table, snapshot: Snapshot | None) -> set[str]:

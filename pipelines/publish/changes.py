@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyiceberg.table import Table
@@ -59,12 +59,12 @@ def all_rows(sources: Sources, model: str, task_rows: int) -> Changes:
 def changes_since(sources: Sources, last: Published, task_rows: int) -> Changes:
     """Tasks that bring the serving table from its last publication to the tables as they are.
 
-    A partition to which files came, and from which nothing went, is published by them alone. In any other the
-    chunk_ids of both sides are compared: rows were deleted, files were compacted, or the snapshot that was
-    published is not known any more.
+    A partition to which files came, of data or of deletes, is published by them alone. Of one that has lost
+    data files, to compaction or to deletes that rewrite them, the chunk_ids of both sides are compared; so
+    they are of all where the snapshot that was published is not known any more.
     """
     since = difference(sources.embeddings, last.embeddings)
-    of_chunks = difference(sources.chunks, last.chunks) if sources.chunks else Difference({}, set())
+    of_chunks = difference(sources.chunks, last.chunks) if sources.chunks else Difference()
     if since is not None and of_chunks is not None:
         changed = {_partition(values) for values in since.partitions if values[0] == last.model}
         changed |= {_partition(values) for values in of_chunks.added}
@@ -76,10 +76,14 @@ def changes_since(sources: Sources, last: Published, task_rows: int) -> Changes:
     if since is None:  # any partition may have lost rows, and some may be gone from both tables
         unclear = set(embeddings) | serving.partitions()
         added: dict[Partition, set[str]] = {}
+        deletes: dict[Partition, set[str]] = {}
     else:
         own = {values: paths for values, paths in since.added.items() if values[0] == last.model}
         added = {_partition(values): paths for values, paths in own.items()}
-        unclear = {_partition(values) for values in since.disturbed if values[0] == last.model}
+        deletes = {
+            _partition(values): paths for values, paths in since.deletes.items() if values[0] == last.model
+        }
+        unclear = {_partition(values) for values in since.lost if values[0] == last.model}
     fresh = {
         partition: [
             file
@@ -90,22 +94,28 @@ def changes_since(sources: Sources, last: Published, task_rows: int) -> Changes:
     }
     tasks: list[Task] = []
     compared: list[Partition] = []
-    for partition in sorted({*added, *unclear, *(name for name, files in fresh.items() if files)}):
+    for partition in sorted({*added, *deletes, *unclear, *(name for name, files in fresh.items() if files)}):
         paths = added.get(partition, set())
         files = [file for file in embeddings.get(partition, []) if file.path in paths]
-        if partition in unclear or fresh.get(partition):
+        if partition in unclear or partition in deletes or fresh.get(partition):
             compared.append(partition)
         else:
             tasks += _added(partition, files, chunks.get(partition, []), task_rows)
     for group in serving.scopes(compared):
         of_group = [file for one in group for file in embeddings.get(one, [])]
         new = {path for one in group for path in added.get(one, ())}
+        named = {path for one in group for path in deletes.get(one, ())}
         tasks.append(
             Task(
                 source=group[0][0],
                 buckets=tuple(bucket for _, bucket in group),
                 added=tuple(file for file in of_group if file.path in new),
                 present=tuple(of_group) if unclear & set(group) else None,
+                thinned=tuple(
+                    replace(file, deletes=tuple(path for path in file.deletes if path in named))
+                    for file in of_group
+                    if named & set(file.deletes)
+                ),
                 chunks=tuple(file for one in group for file in chunks.get(one, [])),
                 fresh_chunks=tuple(file for one in group for file in fresh.get(one, [])),
                 serving=serving.of(group),
@@ -193,7 +203,7 @@ def _added(
         tasks[-1].append(file)
         rows += file.rows
     source, bucket = partition
-    return [Task(source, (bucket,), tuple(group), None, tuple(chunks)) for group in tasks]
+    return [Task(source, (bucket,), added=tuple(group), chunks=tuple(chunks)) for group in tasks]
 
 
 def _by_partition(files: Iterable[ScanFile]) -> dict[Partition, list[ScanFile]]:

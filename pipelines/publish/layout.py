@@ -19,6 +19,7 @@ _KEY_DOCS = (
     "The chunk's document",
     "The part of the corpus that the document comes from",
 )
+_IDS = KEYS[:2]
 _CHOICE = ("ordinal", "text", "text_hash", "char_start", "char_end", "n_tokens", "metadata")
 _FIELD = re.compile(r"(?:(bucket|truncate)\()?(\w+)(?:, ?(\d+))?\)?$")
 
@@ -112,7 +113,9 @@ def serving_spec(name: str, config: PublishConfig, dim: int) -> TableSpec:
 
 def parquet_layout(kind: VectorType) -> ParquetLayout:
     """How its files are encoded."""
-    return ParquetLayout((VECTOR,)) if kind == "float32" else ParquetLayout(code_columns=(VECTOR,))
+    if kind == "float32":
+        return ParquetLayout((VECTOR,), key_columns=_IDS)
+    return ParquetLayout(code_columns=(VECTOR,), key_columns=_IDS)
 
 
 def _columns_of(parts: tuple[str, ...]) -> list[str]:

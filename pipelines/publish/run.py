@@ -8,7 +8,7 @@ the two, the same command sets it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TypeVar
@@ -16,7 +16,6 @@ from uuid import uuid4
 
 from pyiceberg.table import Table
 
-from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.quantise import bytes_per_vector
 from pipelines.encoder.rotation import Moment, Rotation
 from pipelines.errors import CommitError, ConfigError, ModelError
@@ -34,6 +33,7 @@ from pipelines.publish.changes import Changes, Sources, all_rows, bucket_count, 
 from pipelines.publish.config import PublishConfig
 from pipelines.publish.layout import serving_spec, taken_columns
 from pipelines.publish.release import tag_release
+from pipelines.publish.report import Report, Request
 from pipelines.publish.spread import joined, spread
 from pipelines.publish.task import Job, Result, Task, do_task, second_moment
 
@@ -41,61 +41,6 @@ T = TypeVar("T")
 _ATTEMPTS = 20
 _ROW_BYTES = 100  # of keys and small columns
 _TEXT_BYTES = 1200  # of a chunk's text
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a publication did.
-
-    Attributes:
-        table: The serving table.
-        run_id: Of the publication whose state the table is in.
-        kind: `full`, `incremental`, or `nothing`, where nothing was new.
-        rows: Rows in the table.
-        new: Rows that it had not.
-        changed: Rows whose chosen columns are others now.
-        gone: Rows whose chunk is gone.
-        without_chunk: Embeddings left out, since their chunk is gone already.
-        files: Data files written.
-        release: The tag that was asked for.
-        rotation: Of a rotated table, the share of the vectors' energy that its dimension holds, and what a
-            rotation fitted to all vectors published with this one would hold.
-        refitted: Whether the rotation was fitted by this run.
-        seconds: Of the run.
-    """
-
-    table: str
-    run_id: str
-    kind: str
-    rows: int
-    new: int = 0
-    changed: int = 0
-    gone: int = 0
-    without_chunk: int = 0
-    files: int = 0
-    release: str | None = None
-    rotation: tuple[float, float] | None = None
-    refitted: bool = False
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a publication is asked for.
-
-    Attributes:
-        model: A model's key or name; None takes the lake's only one.
-        conf: The model's settings, where they are at hand: says which dimensions it was trained for.
-        release: A tag for what is published.
-        rebuild: Publish every row again, and let go what is there.
-        refit: Fit the rotation again, which publishes every row again.
-    """
-
-    model: str | None = None
-    conf: ModelConf | None = None
-    release: str | None = None
-    rebuild: bool = False
-    refit: bool = False
 
 
 def publish(

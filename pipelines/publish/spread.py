@@ -1,6 +1,8 @@
 """Runs a publication's tasks: here where there is little to do, else by Spark's Python workers."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -36,19 +38,20 @@ def spread(
     if rows <= inline_rows:
         made = []
         done = 0
-        for task in tasks:
-            made.append(work(task))
-            done += task.rows
-            step.done(done)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # pyarrow and numpy leave the interpreter to others
+            for task, one in zip(tasks, pool.map(work, tasks), strict=True):
+                made.append(one)
+                done += task.rows
+                step.done(done)
         return made
     from pipelines.lake.spark import spark_session  # a JVM, and a second to import
 
     with spark_session(lake, config) as spark:
         # The largest first, each as soon as a core is free: the end waits for none of them.
         ordered = sorted(tasks, key=lambda task: -task.rows)
-        result = spark.sparkContext.parallelize(ordered, len(ordered)).map(work).collect()
+        results: list[T] = spark.sparkContext.parallelize(ordered, len(ordered)).map(work).collect()
     step.done(rows)
-    return list(result)
+    return results
 
 
 def joined(results: Iterable[Result]) -> Result:

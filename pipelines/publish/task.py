@@ -1,8 +1,8 @@
 """One task of a publication: some partitions' rows become data files of the serving table. Any process."""
 # ruff: noqa: N803, N806, N815  (array names carry their shape: x_ND)
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from pipelines.lake.datafiles import WrittenFile
 from pipelines.lake.delta import DeadRows
 from pipelines.lake.scan import ScanFile
 from pipelines.lake.serving import Published
-from pipelines.lake.slices import read_slice
+from pipelines.lake.slices import deleted_positions, read_slice
 from pipelines.lake.vectors import as_matrix
 from pipelines.publish.layout import KEYS, Taken
 from pipelines.publish.rows import ServingRows
@@ -74,7 +74,9 @@ class Task:
         source: The source.
         buckets: The partitions' buckets of doc_id.
         added: Files of `embeddings` whose rows the serving table has not.
-        present: All files of `embeddings`, where some rows may be gone; None where none can be.
+        present: All files of `embeddings`, where chunk_ids have to tell what is gone, and what is new; None
+            where files do.
+        thinned: Files of `embeddings` that have lost rows since, with those files of deletes alone.
         chunks: All files of `chunks`, where columns are taken from them.
         fresh_chunks: Those of them that have come since the last publication.
         serving: Files of the serving table that may hold rows of these partitions.
@@ -84,15 +86,20 @@ class Task:
     buckets: tuple[int, ...]
     added: tuple[ScanFile, ...]
     present: tuple[ScanFile, ...] | None = None
+    thinned: tuple[ScanFile, ...] = ()
     chunks: tuple[ScanFile, ...] = ()
     fresh_chunks: tuple[ScanFile, ...] = ()
     serving: tuple[ScanFile, ...] = ()
 
     @property
     def rows(self) -> int:
-        """About how many it reads."""
-        looked_at = self.added if self.present is None else self.present
-        return sum(file.rows for file in (*looked_at, *self.fresh_chunks))
+        """About as much as so many rows to publish: an id that is only compared costs a twentieth of one."""
+        compared = sum(file.rows for file in self._compared)
+        return sum(file.rows for file in self.added) + compared // 20
+
+    @property
+    def _compared(self) -> tuple[ScanFile, ...]:
+        return (*(self.present or ()), *self.thinned, *self.fresh_chunks, *self.serving)
 
 
 @dataclass
@@ -134,6 +141,10 @@ def do_task(job: Job, task: Task) -> Result:
         for file in task.added:
             for batch in embedding_batches(job, file):
                 rows.add(batch)
+        if task.thinned:
+            there = _There.read(job, task)
+            gone = joined_ids(_deleted_ids(job, file) for file in task.thinned)
+            result.gone = there.bury(np.asarray(pc.is_in(there.ids, value_set=gone)), result)
     else:
         there = _There.read(job, task)
         known = []
@@ -144,7 +155,9 @@ def do_task(job: Job, task: Task) -> Result:
                 continue
             for batch in embedding_batches(job, file):
                 rows.add(batch.filter(pc.invert(pc.is_in(batch["chunk_id"].cast(_IDS), value_set=there.ids))))
-        result.gone = there.bury(np.asarray(pc.invert(pc.is_in(there.ids, value_set=_joined(known)))), result)
+        result.gone = there.bury(
+            np.asarray(pc.invert(pc.is_in(there.ids, value_set=joined_ids(known)))), result
+        )
     rows.flush()
     if job.taken and task.fresh_chunks:
         _update(job, task, rows, there, result)
@@ -172,7 +185,7 @@ def embedding_batches(job: Job, file: ScanFile) -> Iterator[pa.Table]:
 def _update(job: Job, task: Task, rows: ServingRows, there: "_There | None", result: Result) -> None:
     """Writes anew the rows whose chosen columns have changed: chunks that came again with other metadata."""
     table = job.table("chunks")
-    suspects = _joined(_column(table, file, "chunk_id") for file in task.fresh_chunks)
+    suspects = joined_ids(_column(table, file, "chunk_id") for file in task.fresh_chunks)
     suspects = suspects.filter(pc.invert(pc.is_in(suspects, value_set=rows.written_ids())))
     if not len(suspects):
         return
@@ -221,7 +234,7 @@ class _There:
             ids.append(rows["chunk_id"])
             files.append(np.full(len(position_N), number, dtype=np.int64))
             positions.append(position_N)
-        joined = _joined(ids)
+        joined = joined_ids(ids)
         is_live_N = np.ones(len(joined), dtype=np.bool_)
         return cls(task.serving, joined, np.concatenate(files), np.concatenate(positions), is_live_N)
 
@@ -243,11 +256,19 @@ def _is_in_partitions(buckets: int, rows: pa.Table, task: Task) -> pa.ChunkedArr
     )
 
 
+def _deleted_ids(job: Job, file: ScanFile) -> pa.Array:
+    """chunk_ids of the rows that a file's deletes name."""
+    table = job.table("embeddings")
+    rows, _ = read_slice(table, replace(file, deletes=()), 0, file.rows, ["chunk_id"])
+    return rows["chunk_id"].take(pa.array(deleted_positions(table, file)))
+
+
 def _column(table: Table, file: ScanFile, name: str) -> pa.Array:
-    return _joined([read_slice(table, file, 0, file.rows, [name])[0][name]])
+    return joined_ids([read_slice(table, file, 0, file.rows, [name])[0][name]])
 
 
-def _joined(arrays: "Iterator[pa.ChunkedArray] | Sequence[pa.ChunkedArray | pa.Array]") -> pa.Array:
+def joined_ids(arrays: Iterable[pa.ChunkedArray | pa.Array]) -> pa.Array:
+    """Strings of several arrays in one, as large_string."""
     pieces: list[pa.Array] = [pa.array([], _IDS)]
     for array in arrays:
         pieces += array.chunks if isinstance(array, pa.ChunkedArray) else [array]

@@ -17,7 +17,8 @@ from pipelines.lake.scan import scan_files
 from pipelines.lake.slices import read_slice
 from pipelines.lake.spark import spark_session, start_workers
 from pipelines.publish.config import PublishConfig
-from pipelines.publish.run import Report, Request, publish
+from pipelines.publish.report import Report, Request
+from pipelines.publish.run import publish
 from tests.benchmarks.vectors import append_vectors, doc_ids, embedded_lake, perturbed
 
 _ROWS, _SHARE = 1_000_000, 0.01

@@ -63,7 +63,7 @@ def append_vectors(lake: Lake, x_ND: npt.NDArray[np.float32], documents: Sequenc
     key = describe_model(load_model_conf("minilm"), "float32").key
     transform: BucketTransform[str] = BucketTransform(lake.config.buckets)
     bucket_N = np.asarray(transform.pyarrow_transform(StringType())(pa.array(documents)))
-    rng = np.random.default_rng(len(documents))
+    rng = np.random.default_rng(int(documents[0].rpartition("-")[2]))  # ids of its own for each call
     by_bucket: dict[int, npt.NDArray[np.int64]] = defaultdict(lambda: np.empty(0, np.int64))
     for bucket in np.unique(bucket_N):
         by_bucket[int(bucket)] = np.flatnonzero(bucket_N == bucket)

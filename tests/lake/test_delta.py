@@ -83,25 +83,25 @@ def test_the_difference_names_what_came_and_where_rows_may_be_gone(local_config:
     added = difference(first, None)
     assert added is not None
     assert {key[0]: len(paths) for key, paths in added.added.items()} == {"curate": 1, "read": 1}
-    assert not added.disturbed
+    assert not added.deletes
+    assert not added.lost
 
     changed(lake, Delta([written(table, ["c"])]))
     then = lake.table("rejects").metadata.current_snapshot_id
     only_new = difference(lake.table("rejects"), start)
     assert only_new is not None
-    assert ({key[0] for key in only_new.added}, only_new.disturbed) == ({"curate"}, set())
+    assert only_new.partitions == set(only_new.added) == {("curate",)}
 
     victim = next(file for file in scan_files(lake.table("rejects")) if file.partition == ("read",))
     changed(lake, Delta([], [dead(victim, [0])]))
     deleted = difference(lake.table("rejects"), then)
     assert deleted is not None
-    assert (deleted.added, deleted.disturbed) == ({}, {("read",)})
+    assert deleted.partitions == set(deleted.deletes) == {("read",)}
 
     changed(lake, Delta([written(table, ["z"])], replaces=True))
     replaced = difference(lake.table("rejects"), then)
     assert replaced is not None
-    assert replaced.disturbed == {("curate",), ("read",)}
-    assert replaced.partitions == replaced.disturbed
+    assert replaced.lost == {("curate",), ("read",)}
 
 
 def test_a_snapshot_that_is_not_known_has_no_difference(local_config: LakeConfig) -> None:

@@ -13,7 +13,8 @@ from pipelines.lake.spark import spark_session
 from pipelines.progress import Silent
 from pipelines.publish.config import PublishConfig
 from pipelines.publish.release import roll_back
-from pipelines.publish.run import Report, Request, publish
+from pipelines.publish.report import Report, Request
+from pipelines.publish.run import publish
 from tests.chunks import append_chunks
 from tests.publish.lakes import DIM, MODEL, embed_pending, expected_rows, filled, serving_rows, titled
 

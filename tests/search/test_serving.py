@@ -10,7 +10,8 @@ from pipelines.errors import CatalogError, ConfigError, InputError, ModelError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
 from pipelines.publish.config import PublishConfig
-from pipelines.publish.run import Request, publish
+from pipelines.publish.report import Request
+from pipelines.publish.run import publish
 from pipelines.search.config import SearchConfig
 from pipelines.search.hits import Hit
 from pipelines.search.memory import Held
