@@ -1,4 +1,4 @@
-"""`embedlake evaluate`: its two commands, their options, and nothing else."""
+"""`embedlake evaluate`: its commands, their options, and nothing else."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,6 +89,42 @@ def mteb(
     with guarded(job.debug):
         settings = job.settings(model=model, evaluate__dims=_listed(dims), evaluate__precision=precision)
         run_mteb(settings, _listed(tasks) or [], Outputs(json_file, markdown_file, None))
+
+
+@evaluate.command("recall", epilog=EPILOG)
+def recall(
+    context: typer.Context,
+    table: Annotated[
+        str | None, typer.Option(help="A serving table, measured as it is beside the types and funnels.")
+    ] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="A release of that table.")] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Queries of a file, .jsonl or a line each; else some of the lake's own vectors."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", "--top", min=1, help="Size of the answers.")] = 10,
+    rows: Annotated[int, typer.Option(min=2, help="Most vectors to look through, held in memory.")] = 200_000,
+    sample: Annotated[int, typer.Option(min=1, help="Most queries from the lake's own vectors.")] = 200,
+    seed: Annotated[int, typer.Option(help="Decides which rows and queries.")] = 0,
+    shortlists: Annotated[str, typer.Option(help="Shortlists of funnels.")] = "100,500,2000",
+    dims: Dims = None,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Rotate the vectors to these rows before slicing.")
+    ] = False,
+    model: Model = None,
+    json_file: JsonFile = None,
+    markdown_file: MarkdownFile = None,
+) -> None:
+    """Measure what dimensions, types and funnels find of the exact answer, on the lake's own vectors."""
+    from jobs.evaluate import Outputs, RecallAsked, run_recall
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model, evaluate__dims=_listed(dims), evaluate__rotate=rotate or None)
+        with guarded(job.debug, settings.lake):
+            sizes = [int(word) for word in _listed(shortlists) or [] if word.isdigit()]
+            asked = RecallAsked(table, as_of, queries, k, rows, sample, seed, tuple(sizes))
+            run_recall(settings, asked, Outputs(json_file, markdown_file, None))
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -10,12 +10,17 @@ from typing import Any
 from rich.console import Console
 
 from jobs.console import ConsoleProgress
+from jobs.search import read_queries
 from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError, EnvironmentFault, StorageError
 from pipelines.evaluate.beir import read_dataset
 from pipelines.evaluate.dims import dimensions
 from pipelines.evaluate.rank import check_kinds
+from pipelines.evaluate.recall import RecallReport, measure, measure_table, sampled, with_queries
+from pipelines.lake import Lake
+from pipelines.lake.faults import explained
+from pipelines.lake.vector_source import VectorSource
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,74 @@ def run_retrieval(settings: Settings, corpus: Path, queries: Path, qrels: Path, 
 
         for file in save_plot(report, outputs.plot):
             progress.say(f"drawn to {file}")
+
+
+@dataclass(frozen=True)
+class RecallAsked:
+    """What recall is measured of.
+
+    Attributes:
+        table: A serving table; None for none.
+        as_of: A release of it.
+        queries: A file of queries; None for some of the lake's own vectors.
+        k: Size of the answers.
+        rows: Most vectors to look through.
+        sample: Most queries from the lake's own vectors.
+        seed: Decides which.
+        shortlists: Of funnels.
+    """
+
+    table: str | None
+    as_of: str | None
+    queries: Path | None
+    k: int
+    rows: int
+    sample: int
+    seed: int
+    shortlists: tuple[int, ...]
+
+
+def run_recall(settings: Settings, asked: RecallAsked, outputs: Outputs) -> None:
+    """Measures what smaller vectors and funnels find on the lake's own, and prints the table."""
+    outputs.check()
+    progress = ConsoleProgress(Console(stderr=True))
+    config = settings.evaluate
+    model = load_model_conf(settings.model)
+    dims = dimensions(model, config.dims, progress)
+    lake = Lake.open(settings.lake)
+    with explained(settings.lake):
+        source = VectorSource.open(lake, model=model.name)
+        table = VectorSource.open(lake, asked.table, asked.as_of) if asked.table else None
+        total = sum(file.rows for file in source.files(source.filter()))
+        sample = sampled(source, asked.rows, asked.sample, asked.seed, progress)
+        if asked.queries is not None:
+            from pipelines.evaluate.vectors import load_encoder  # torch: seconds
+
+            texts = list(read_queries(asked.queries).values())
+            encoder = load_encoder(model, config.precision, progress)
+            sample = with_queries(sample, encoder.encode_texts(texts, "query"))
+        found = measure(
+            sample,
+            dims,
+            config.types,
+            asked.shortlists,
+            settings.search.funnel_dim,
+            asked.k,
+            config.rotate,
+            progress,
+        )
+        if table is not None and asked.table is not None:
+            found.append(measure_table(sample, table, asked.table, asked.k))
+    report = RecallReport(
+        model=source.model,
+        rows=len(sample.documents_ND),
+        table_rows=total,
+        queries=len(sample.queries_QD),
+        k=asked.k,
+        rotated=config.rotate,
+        found=tuple(found),
+    )
+    outputs.write(report.as_json(), report.as_markdown())
 
 
 def run_mteb(settings: Settings, tasks: Sequence[str], outputs: Outputs) -> None:

@@ -15,9 +15,9 @@ from pipelines.embed.engine.session import RaySession
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import InputError
 from pipelines.lake import Lake
+from pipelines.lake.vector_source import EMBEDDINGS
 from pipelines.search.hits import Hit
 from pipelines.search.search import Searcher
-from pipelines.search.source import EMBEDDINGS
 
 _SHOWN_CHARS = 240
 

@@ -42,7 +42,7 @@ class PublishConfig(Config):
     rotate: bool = False
     refit_above: float = Field(default=0.02, gt=0, le=1)
     file_mib: int = Field(default=64, ge=1)
-    inline_rows: int = Field(default=100_000, ge=0)
+    inline_rows: int = Field(default=500_000, ge=0)
 
     def table_name(self, model: str, dim: int) -> str:
         """The table's name, of the model's own name where none is set."""

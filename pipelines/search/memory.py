@@ -18,8 +18,8 @@ from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.encoder.quantise import encode, hamming
 from pipelines.encoder.rotation import Moment, Rotation
 from pipelines.lake.scan import ScanFile
+from pipelines.lake.vector_source import KEYS, VectorSource
 from pipelines.search.config import SearchConfig
-from pipelines.search.source import KEYS, VectorSource
 from pipelines.search.top_k import Ranked, exact_scores
 
 # More than a float32 dot product of up to 4,096 coordinates is off.

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from pyiceberg.expressions import BooleanExpression
 
 from pipelines.lake.scan import ScanFile
+from pipelines.lake.vector_source import VectorSource
 from pipelines.progress import Step
-from pipelines.search.source import VectorSource
 from pipelines.search.top_k import Ranked, TopK
 
 Ranking = list[list[Ranked]]

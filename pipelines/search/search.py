@@ -16,13 +16,13 @@ from pipelines.lake.faults import explained
 from pipelines.lake.filters import equals, parsed_filter
 from pipelines.lake.models import recorded_dimension, recorded_models
 from pipelines.lake.scan import ScanFile
+from pipelines.lake.vector_source import EMBEDDINGS, VectorSource
 from pipelines.progress import Progress, Silent
 from pipelines.search.choice import checked_dimension, choose_model
 from pipelines.search.config import SearchConfig
 from pipelines.search.hits import Hit, chunk_rows, made_hits
 from pipelines.search.memory import Held
 from pipelines.search.scan import Ranking, scan_top, spread_top
-from pipelines.search.source import EMBEDDINGS, VectorSource
 
 if TYPE_CHECKING:
     from pipelines.encoder.model import Encoder
