@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.encoder.quantise import VectorType
 from pipelines.encoder.rotation import Moment, Rotation
 from pipelines.errors import ConfigError, ModelError
 from pipelines.evaluate.rank import Kind, Ranking, rank, searched_bytes
@@ -87,8 +88,8 @@ class RecallReport:
         """A table for a person."""
         turned = ", rotated" if self.rotated else ""
         lines = [
-            f"{self.model}{turned}; {self.rows:,} of {self.table_rows:,} vectors, {self.queries:,} queries; share of "
-            f"the exact {self.k} nearest that is found.",
+            f"{self.model}{turned}; {self.rows:,} of {self.table_rows:,} vectors, {self.queries:,} queries; "
+            f"share of the exact {self.k} nearest that is found.",
             "",
             f"| looked through | dimension | bytes | recall@{self.k} |",
             "| --- | ---: | ---: | ---: |",
@@ -181,19 +182,18 @@ def measure(
             found.append(Found(kind, dim, searched_bytes(kind, dim), recall(exact, own)))
             step.done(number + 1)
         most = min(max(shortlists, default=0), len(documents_ND) - 1)
-        funnels: tuple[tuple[Kind, int], ...] = (
-            ("float32", min(short_dim, full)),
-            ("binary", full - full % 8),
+        funnels: tuple[tuple[str, VectorType, int], ...] = (
+            ("prefix", "float32", min(short_dim, full)),
+            ("signs", "binary", full - full % 8),
         )
-        for kind, dim in funnels if most else ():
-            cut = documents_ND if dim == full else documents_ND[:, :dim]
-            asked = queries_QD if dim == full else queries_QD[:, :dim]
-            short = answers(rank(cut, asked, kind, dim, most + 1), sample.own_Q, most)
+        for name, short_kind, dim in funnels if most else ():
+            ranked = rank(documents_ND, queries_QD, short_kind, dim, most + 1)
+            short = answers(ranked, sample.own_Q, most)
             for size in shortlists:
                 # What is in the shortlist is ranked in full: of the exact answer, all that is there is found.
                 share = recall(exact, [row[:size] for row in short])
-                name = f"funnel by {'signs' if kind == 'binary' else 'prefix'}, {size:,}"
-                found.append(Found(name, dim, searched_bytes(kind, dim), share))
+                width = searched_bytes(short_kind, dim)
+                found.append(Found(f"funnel by {name}, {size:,}", dim, width, share))
         step.done(len(ways) + 2)
     return found
 

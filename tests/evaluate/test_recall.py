@@ -17,12 +17,12 @@ from tests.publish.lakes import filled, hashed
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """600 vectors of 32 dimensions, and serving tables of them."""
     lake = filled(LakeConfig(dir=tmp_path_factory.mktemp("recall"), buckets=2), documents=300)
-    for name, change in {
-        "full": {"type": "float32"},
-        "small": {"type": "int8", "dim": 8},
-        "turned": {"type": "int8", "dim": 8, "rotate": True},
-    }.items():
-        publish(lake, PublishConfig.model_validate({"table": name, **change}), SparkConfig())
+    for config in (
+        PublishConfig(table="full", type="float32"),
+        PublishConfig(table="small", type="int8", dim=8),
+        PublishConfig(table="turned", type="int8", dim=8, rotate=True),
+    ):
+        publish(lake, config, SparkConfig())
     return lake
 
 
