@@ -31,6 +31,9 @@ def search(
     funnel: Annotated[
         bool, typer.Option("--funnel", help="Shortlist by short vectors, compare only those in full.")
     ] = False,
+    index: Annotated[
+        bool, typer.Option("--index", help="By the indexes of 'embedlake index', where they are not old.")
+    ] = False,
     queries: Annotated[
         Path | None, typer.Option(help="Queries of a file: a line each, or .jsonl with _id and text.")
     ] = None,
@@ -47,5 +50,22 @@ def search(
         asked = read_queries(queries) if queries else {"1": query or ""}
         settings = job.settings(model=model)
         with guarded(job.debug, settings.lake):
-            wanted = Asked(asked, k, dim, source, where, table, as_of, funnel)
+            wanted = Asked(asked, k, dim, source, where, table, as_of, funnel, index)
             run(settings, wanted, as_json, is_batch=queries is not None)
+
+
+def index(
+    context: typer.Context,
+    table: Annotated[str, typer.Option(help="A serving table, instead of the embeddings.")] = "embeddings",
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Build those too that are not old.")] = False,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build search indexes of a table's partitions: of those that have none, or changed since."""
+    from jobs.search import build_index
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(model=model)
+        with guarded(job.debug, settings.lake):
+            build_index(settings, table, rebuild, as_json)

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.console import ConsoleProgress
+from jobs.console import ConsoleProgress, amount
 from jobs.settings import Settings
 from pipelines.embed.engine.session import RaySession
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import InputError
 from pipelines.lake import Lake
-from pipelines.lake.vector_source import EMBEDDINGS
+from pipelines.lake.vector_source import EMBEDDINGS, VectorSource
 from pipelines.search.hits import Hit
 from pipelines.search.search import Searcher
 
@@ -35,6 +35,7 @@ class Asked:
         table: `embeddings`, or a serving table.
         as_of: A release's name or a snapshot's id; None is now.
         funnel: Shortlist first.
+        index: By indexes.
     """
 
     queries: dict[str, str]
@@ -45,6 +46,7 @@ class Asked:
     table: str = EMBEDDINGS
     as_of: str | None = None
     funnel: bool = False
+    index: bool = False
 
 
 def run(settings: Settings, asked: Asked, as_json: bool, is_batch: bool) -> None:
@@ -59,7 +61,13 @@ def run(settings: Settings, asked: Asked, as_json: bool, is_batch: bool) -> None
             lake, model, progress=progress, table=asked.table, as_of=asked.as_of, config=settings.search
         )
         found = searcher.search_many(
-            list(asked.queries.values()), asked.k, asked.dim, asked.source, asked.where, asked.funnel
+            list(asked.queries.values()),
+            asked.k,
+            asked.dim,
+            asked.source,
+            asked.where,
+            asked.funnel,
+            asked.index,
         )
     for (query_id, query), hits in zip(asked.queries.items(), found, strict=True):
         if is_batch and as_json:
@@ -69,6 +77,26 @@ def run(settings: Settings, asked: Asked, as_json: bool, is_batch: bool) -> None
             print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))  # noqa: T201 - for programs
         else:
             Console().print(hits_table(query, hits))
+
+
+def build_index(settings: Settings, table: str, rebuild: bool, as_json: bool) -> None:
+    """Builds the indexes that are absent or old, and prints how many."""
+    from pipelines.search.index import build  # FAISS, which no search need load
+
+    model = load_model_conf(settings.model)
+    lake = Lake.open(settings.lake)
+    progress = ConsoleProgress(Console(stderr=True))
+    source = VectorSource.open(lake, table, model=model.name)
+    built = build(lake, source, settings.search, progress, rebuild)
+    if as_json:
+        print(json.dumps(asdict(built)))  # noqa: T201 - for programs
+        return
+    Console().print(
+        f"{built.table}: {built.built} partitions indexed ({built.rows:,} vectors, "
+        f"{amount(built.bytes, 'bytes')}), {built.kept} are not old, {built.small} too small for an index",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def read_queries(path: Path) -> dict[str, str]:

@@ -258,5 +258,31 @@ ROTATIONS = TableSpec(
     properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.run_id": "full"},
 )
 
-TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS)
+INDEXES = TableSpec(
+    name="indexes",
+    doc="Search indexes in pieces, each of a partition of a table of vectors, as its files were.",
+    schema=schema(
+        ("table_name", _STRING, True, "The table of vectors"),
+        ("partition", _STRING, True, "The partition's values, as JSON"),
+        ("model", _STRING, True, "The model's key"),
+        ("dim", _INT, True, "Dimension of the vectors"),
+        ("files", _STRING, True, "Hash of the partition's data files and files of deletes"),
+        ("snapshot_id", LongType(), True, "The table's snapshot when it was built"),
+        ("index_id", _STRING, True, "128-bit BLAKE2b of all pieces' data"),
+        ("kind", _STRING, True, "As FAISS' index_factory takes it"),
+        ("rows", LongType(), True, "Vectors in it"),
+        ("piece", _INT, True, "From 0"),
+        ("pieces", _INT, True, "How many there are"),
+        (
+            "data",
+            BinaryType(),
+            True,
+            "A piece of: the index' length, the index, its rows' keys as Arrow IPC",
+        ),
+    ),
+    partitions=(("table_name", "identity", "table_name"),),
+    properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.partition": "full"},
+)
+
+TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS, INDEXES)
 BY_NAME = {table.name: table for table in TABLES}

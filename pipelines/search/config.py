@@ -18,6 +18,9 @@ class SearchConfig(Config):
         funnel_rotate: Whether those are rotated first, to where the vectors in memory have their energy. Not
             where the table was published rotated: its first dimensions are those already.
         shortlist: Vectors that are compared in full for a query.
+        index_codes: How an index keeps vectors: `fp16`, or `int8` in half the bytes.
+        index_probes: Lists of an index that a query looks into, of about 4 x sqrt(rows).
+        index_min_rows: Partitions with fewer rows get no index: looking at all of them is as fast.
         host: Interface that `serve` listens on.
         port: Its port.
     """
@@ -27,5 +30,8 @@ class SearchConfig(Config):
     funnel_dim: int = Field(default=64, ge=8)
     funnel_rotate: bool = True
     shortlist: int = Field(default=500, ge=1)
+    index_codes: Literal["fp16", "int8"] = "fp16"
+    index_probes: int = Field(default=32, ge=1)
+    index_min_rows: int = Field(default=5_000, ge=100)
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=1, le=65535)

@@ -26,6 +26,7 @@ from pipelines.search.scan import Ranking, scan_top, spread_top
 
 if TYPE_CHECKING:
     from pipelines.encoder.model import Encoder
+    from pipelines.search.indexed import Indexes
 
 
 def search(
@@ -84,6 +85,7 @@ class Searcher:
         self._precision = precision
         self._tokenizer = Tokenizer.load(conf)
         self._encoder: Encoder | None = None
+        self._indexes: Indexes | None = None
         self._held: dict[tuple[int | None, int, str | None, str | None], Held] = {}
 
     @classmethod
@@ -137,13 +139,14 @@ class Searcher:
         source: str | None = None,
         where: str | None = None,
         funnel: bool = False,
+        index: bool = False,
     ) -> list[Hit]:
         """The k nearest chunks, best first; equal scores by chunk_id. Fewer where the lake has fewer.
 
         Raises:
             As `search_many`.
         """
-        return self.search_many([query], k, dim, source, where, funnel)[0]
+        return self.search_many([query], k, dim, source, where, funnel, index)[0]
 
     def search_many(
         self,
@@ -153,6 +156,7 @@ class Searcher:
         source: str | None = None,
         where: str | None = None,
         funnel: bool = False,
+        index: bool = False,
     ) -> list[list[Hit]]:
         """The k nearest chunks for each query, the vectors being read once for all.
 
@@ -164,15 +168,20 @@ class Searcher:
             where: Only rows that match this filter over the table's columns, such as `lang = 'nl'`; a serving
                 table has those that it was published with.
             funnel: Hold the vectors in memory, shortlist by short ones, and compare only those in full.
+            index: Use the indexes of the table's partitions, where they are of the files that those have.
 
         Raises:
             InputError: A query is empty or longer than the model reads, or the lake has no such source.
             ConfigError: k is below 1, the vectors have no such dimension, or a filter's column is not there.
-            ModelError: There are no vectors, or others than their record says.
+            ModelError: There are no vectors, others than their record says, or a damaged index.
         """
         if k < 1:
             raise ConfigError(f"a search gives at least 1 hit, not {k}")
         dimension = checked_dimension(self.conf, dim, self.source.dim, self.progress)
+        if index and (funnel or dimension != self.source.dim):
+            raise ConfigError(
+                f"an index knows the vectors at {self.source.dim} dimensions", "Leave out --dim and --funnel"
+            )
         for query in queries:
             self._check_query(query)
         with explained(self.lake.config):
@@ -184,7 +193,10 @@ class Searcher:
             x_Qd = self.source.query(self._vectors(queries), dimension)
             wanted = k
             while True:
-                ranking = self._ranking(files, rows, (source, where), x_Qd, wanted, funnel)
+                if index:
+                    ranking = self._by_index().top(files, rows, where is not None, x_Qd, wanted)
+                else:
+                    ranking = self._ranking(files, rows, (source, where), x_Qd, wanted, funnel)
                 chunks = chunk_rows(self.lake, [one for top in ranking for one in top], self._moment())
                 found = [[one for one in top if one.chunk_id in chunks][:k] for top in ranking]
                 # Some of the best may be vectors of chunks that are gone: then look further down.
@@ -228,6 +240,17 @@ class Searcher:
             if self.config.workers:
                 return spread_top(self.source, files, rows, x_Qd, k, self.config.workers, step)
             return scan_top(self.source, files, rows, x_Qd, k, step)
+
+    def _by_index(self) -> "Indexes":
+        from pipelines.search.indexed import Indexes  # FAISS, which other searches need not load
+
+        place = (self.source.metadata_location, self.source.snapshot_id)
+        if self._indexes is None or place != (
+            self._indexes.source.metadata_location,
+            self._indexes.source.snapshot_id,
+        ):
+            self._indexes = Indexes(self.lake, self.source, self.config, self.progress)
+        return self._indexes
 
     def _hold(self, files: Sequence[ScanFile], rows: BooleanExpression | None, dimension: int) -> Held:
         with self.progress.step("reading vectors", None, "vectors"):
