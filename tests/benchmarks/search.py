@@ -1,83 +1,150 @@
-"""Search: rows scanned a second from the table, beside a matrix product over vectors in memory."""
+"""Search of a million vectors: from the table, in memory beside a matrix product, by funnels and indexes."""
 
 import json
+import os
 import tempfile
-from collections import defaultdict
-from dataclasses import asdict
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyiceberg.transforms import BucketTransform
-from pyiceberg.types import StringType
 
 from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.fingerprint import describe_model
-from pipelines.lake import Lake, LakeConfig
-from pipelines.lake.commit import append_files
-from pipelines.lake.datafiles import ParquetLayout, write_data_file
-from pipelines.lake.models import record_model
-from pipelines.search.search import Searcher
-from tests.benchmarks.measure import fastest, measured
+from pipelines.lake import Lake
+from pipelines.lake.config import SparkConfig
+from pipelines.lake.vector_source import VectorSource
+from pipelines.progress import Silent
+from pipelines.publish.config import PublishConfig
+from pipelines.publish.report import Request
+from pipelines.publish.run import publish
+from pipelines.search.config import SearchConfig
+from pipelines.search.index import build
+from pipelines.search.indexed import Indexes
+from pipelines.search.memory import Held
+from pipelines.search.scan import scan_top
+from tests.benchmarks.vectors import embedded_lake, perturbed
 
-_ROWS, _BUCKETS = 200_000, 4
+_ROWS, _QUERIES, _K, _TURNS = 1_000_000, 200, 10, 30
+
+Row = dict[str, str]
 
 
 def main() -> None:
     """Prints the rows of `python -m tests.benchmarks`."""
-    conf = load_model_conf("minilm")
-    rng = np.random.default_rng(0)
-    vectors = rng.standard_normal((_ROWS, conf.dimension), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors_ND = perturbed(_ROWS)
+    queries_QD = perturbed(_QUERIES, seed=9)
     with tempfile.TemporaryDirectory() as folder:
-        lake = _filled(Path(folder), vectors)
-        with measured() as whole:
-            searcher = Searcher.open(lake, conf)
-            searcher.search("a first query, which loads the model", k=10)
-            full, _ = fastest(3, lambda: searcher.search("what is near", k=10))
-            small, _ = fastest(3, lambda: searcher.search("what is near", k=10, dim=64))
-    query = vectors[0]
-    product, _ = fastest(3, lambda: np.argpartition(vectors @ query, -10))
-    rows = [
-        {
-            "what": f"{_ROWS:,} vectors from the table, {conf.dimension} dimensions, top 10 with text",
-            "figure": f"{_ROWS / full:,.0f} rows/s ({full:.2f} s)",
-            "beside": f"numpy over vectors in memory: {_ROWS / product:,.0f} rows/s",
-        },
-        {"what": "the same at 64 dimensions", "figure": f"{_ROWS / small:,.0f} rows/s ({small:.2f} s)"},
-        {"what": "peak memory, model included", "figure": f"{whole.peak_mib:,.0f} MiB"},
-    ]
+        os.environ["XDG_CACHE_HOME"] = folder  # of fetched indexes
+        lake = embedded_lake(Path(folder) / "lake", vectors_ND)
+        del vectors_ND
+        rows = _from_the_table(lake, queries_QD) + _in_memory(lake, queries_QD) + _by_index(lake, queries_QD)
     print(json.dumps(rows))  # noqa: T201
 
 
-def _filled(folder: Path, vectors: npt.NDArray[np.float32]) -> Lake:
-    """A lake with these embeddings, and a chunk for each."""
-    lake = Lake.open(LakeConfig(dir=folder, buckets=_BUCKETS))
-    lake.ensure_tables()
-    identity = describe_model(load_model_conf("minilm"))
-    chunks, embeddings = lake.table("chunks"), lake.table("embeddings")
-    record_model(embeddings, identity.key, asdict(identity))
-    bucket = BucketTransform(_BUCKETS).transform(StringType())
-    places = defaultdict(list)
-    for row in range(len(vectors)):
-        places[bucket(f"d{row}")].append(row)
-    chunk_files, embedding_files = [], []
-    for rows in places.values():
-        ids = [f"d{row}" for row in rows]
-        keys = {"chunk_id": ids, "doc_id": ids, "source": ["bench"] * len(ids)}
-        numbers = {name: [0] * len(ids) for name in ("ordinal", "char_start", "char_end", "n_tokens")}
-        texts = {"text": ids, "text_hash": ids, "input_ids": [[]] * len(ids)}
-        chunk_files.append(write_data_file(chunks, pa.table(keys | numbers | texts), "bench"))
-        flat = pa.array(vectors[rows].reshape(-1))
-        offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * vectors.shape[1])
-        made = {"model": [identity.key] * len(ids), "unit": ["0" * 32] * len(ids)}
-        made["embedding"] = pa.ListArray.from_arrays(offsets, flat)
-        layout = ParquetLayout(vector_columns=("embedding",))
-        embedding_files.append(write_data_file(embeddings, pa.table(keys | made), "bench", layout))
-    append_files(chunks, chunk_files, {})
-    append_files(embeddings, embedding_files, {})
-    return lake
+def _from_the_table(lake: Lake, queries_QD: npt.NDArray[np.float32]) -> list[Row]:
+    source = VectorSource.open(lake)
+    where = source.filter()
+    files = source.files(where)
+    one = _seconds(lambda: scan_top(source, files, where, queries_QD[:1], _K), 3)
+    many = _seconds(lambda: scan_top(source, files, where, queries_QD, _K), 1)
+    key = describe_model(load_model_conf("minilm"), "float32").key
+    publish(lake, PublishConfig(table="short", dim=64, type="int8"), SparkConfig(), Request(model=key))
+    short = VectorSource.open(lake, "short")
+    of_short = short.files(None)
+    small_Qd = short.query(queries_QD[:1], 64)
+    small = _seconds(lambda: scan_top(short, of_short, None, small_Qd, _K), 3)
+    return [
+        {
+            "what": f"{_ROWS:,} x 384 float32 from the table, top {_K} of one query",
+            "figure": f"{_ROWS / one:,.0f} rows/s ({one:.2f} s)",
+            "beside": f"{_QUERIES} queries at once: {many:.2f} s",
+        },
+        {
+            "what": "a serving table of 64 dimensions, int8, the same",
+            "figure": f"{_ROWS / small:,.0f} rows/s ({small:.2f} s)",
+        },
+    ]
+
+
+def _in_memory(lake: Lake, queries_QD: npt.NDArray[np.float32]) -> list[Row]:
+    source = VectorSource.open(lake)
+    where = source.filter()
+    files = source.files(where)
+    rows: list[Row] = []
+    for config in (
+        SearchConfig(),
+        SearchConfig(funnel_rotate=False),
+        SearchConfig(funnel="binary", shortlist=200),
+    ):
+        started = perf_counter()
+        held = Held.read(source, files, 384, config, where)
+        reading = perf_counter() - started
+        nearest = [{one.chunk_id for one in held.exact(x_D, _K)} for x_D in queries_QD]
+        exact = _each(queries_QD, lambda x_D, held=held: held.exact(x_D, _K))
+        if not rows:
+            product = _each(queries_QD, lambda x_D, held=held: held.x_Nd @ x_D)
+            rows.append(
+                {
+                    "what": f"exact, in memory, once read ({reading:.1f} s), top {_K}",
+                    "figure": f"{exact * 1000:.1f} ms, {product / exact:.2f} of the speed of the product",
+                    "beside": f"numpy's product of the same matrix and query: {product * 1000:.1f} ms",
+                }
+            )
+        label = "signs" if config.funnel == "binary" else f"{config.funnel_dim} dimensions"
+        label += ", rotated" if config.funnel == "prefix" and config.funnel_rotate else ""
+        for size in (config.shortlist, 4 * config.shortlist):
+            found = [{one.chunk_id for one in held.funnel(x_D, _K, size)} for x_D in queries_QD]
+            share = np.mean([len(a & b) / _K for a, b in zip(nearest, found, strict=True)])
+            took = _each(queries_QD, lambda x_D, held=held, size=size: held.funnel(x_D, _K, size))
+            rows.append(
+                {
+                    "what": f"funnel by {label}, shortlist {size:,}",
+                    "figure": f"recall@{_K} {share:.4f}, {took * 1000:.1f} ms, {exact / took:.1f} x faster",
+                    "beside": f"exact: {exact * 1000:.1f} ms",
+                }
+            )
+        del held
+    return rows
+
+
+def _by_index(lake: Lake, queries_QD: npt.NDArray[np.float32]) -> list[Row]:
+    source = VectorSource.open(lake)
+    where = source.filter()
+    files = source.files(where)
+    config = SearchConfig()
+    started = perf_counter()
+    made = build(lake, source, config, Silent())
+    building = perf_counter() - started
+    exact = scan_top(source, files, where, queries_QD, _K)
+    indexes = Indexes(lake, source, config, Silent())
+    indexes.top(files, where, False, queries_QD[:1], _K)  # fetches them
+    found = indexes.top(files, where, False, queries_QD, _K)
+    pairs = zip(exact, found, strict=True)
+    share = np.mean([len({x.chunk_id for x in a} & {x.chunk_id for x in b}) / _K for a, b in pairs])
+    took = _each(queries_QD, lambda x_D: indexes.top(files, where, False, x_D[None, :], _K))
+    return [
+        {
+            "what": f"indexes of {made.built} partitions, {config.index_probes} lists probed",
+            "figure": f"recall@{_K} {share:.4f}, {took * 1000:.1f} ms",
+            "beside": f"built in {building:.0f} s, {made.bytes / 2**20:,.0f} MiB",
+        }
+    ]
+
+
+def _seconds(work, turns: int) -> float:  # type: ignore[no-untyped-def] # any call
+    took = []
+    for _ in range(turns):
+        started = perf_counter()
+        work()
+        took.append(perf_counter() - started)
+    return min(took)
+
+
+def _each(queries_QD: npt.NDArray[np.float32], work) -> float:  # type: ignore[no-untyped-def] # any call
+    """The median of some queries, one by one."""
+    return median(_seconds(lambda x_D=x_D: work(x_D), 1) for x_D in queries_QD[:_TURNS])
 
 
 if __name__ == "__main__":
