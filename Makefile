@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow faults lint format bench lock clean
+.PHONY: help setup browser demo test test-slow faults lint format bench lock clean
 SHELL := bash
 RUN := .venv/bin/
 
@@ -8,6 +8,9 @@ help: ## this list
 
 setup: ## .venv with the locked dependencies, and the Spark jars (once; then nothing)
 	@bash infra/setup.sh
+
+browser: ## Chromium, which the tests of the search page need (Debian, as root; else it says what to install)
+	@bash infra/browser.sh
 
 demo: setup ## documentation of the installed packages -> curate -> embed -> three searches
 	@$(RUN)embedlake demo

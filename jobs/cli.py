@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from jobs.cli_evaluate import evaluate
 from jobs.cli_publish import publish
 from jobs.cli_search import index, search
+from jobs.cli_serve import serve
 from jobs.guard import guarded
 from jobs.options import EPILOG as _EPILOG
 from jobs.options import AsJson, Model
@@ -223,6 +224,7 @@ app.command(epilog=_EPILOG)(publish)
 
 app.command(epilog=_EPILOG)(search)
 app.command(epilog=_EPILOG)(index)
+app.command(epilog=_EPILOG)(serve)
 app.add_typer(evaluate, name="evaluate")
 
 rejects = typer.Typer(help="What could not be used, and why; and trying it again.", no_args_is_help=True)

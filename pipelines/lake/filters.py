@@ -44,7 +44,7 @@ def parsed_filter(table: Table, where: str) -> BooleanExpression:
     try:
         expression: BooleanExpression = parser.parse(where)
         bind(table.schema(), expression, case_sensitive=True)
-    except (ParseException, ValueError, TypeError) as error:
+    except (ParseException, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(
             f"the filter '{where}' cannot be used: {reason}",

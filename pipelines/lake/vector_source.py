@@ -110,6 +110,16 @@ class VectorSource:
             return []
         return scan_files(self.table(), where, None if self.is_current else self.snapshot_id)
 
+    def sources(self, files: Sequence[ScanFile]) -> list[str]:
+        """The sources that files are of, by their partitions alone; none where these do not name it."""
+        specs = self.table().specs()
+        places = {
+            key: [field.name for field in spec.fields].index("source")
+            for key, spec in specs.items()
+            if any(field.name == "source" for field in spec.fields)
+        }
+        return sorted({str(file.partition[places[file.spec_id]]) for file in files if file.spec_id in places})
+
     def batches(
         self,
         file: ScanFile,

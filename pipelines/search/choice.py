@@ -53,6 +53,16 @@ def choose_model(
     return conf, _only(usable, recorded)
 
 
+def conf_for(conf: ModelConf, key: str) -> ModelConf:
+    """The configuration of the model that a key names: `conf` where it is that one, else that of its name.
+
+    Raises:
+        ModelError, ConfigError: There is none.
+    """
+    name = key.partition("@")[0]
+    return conf if conf.name == name else load_model_conf(name)
+
+
 def checked_dimension(conf: ModelConf, dim: int | None, stored: int, progress: Progress) -> int:
     """The dimension to compare in.
 

@@ -1,8 +1,8 @@
 """Search of a lake's vectors, exactly: the k nearest chunks to queries, with their text."""
 # ruff: noqa: N803, N806  (array names carry their shape: x_QD)
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,28 @@ from pipelines.search.memory import Held
 from pipelines.search.scan import Ranking, scan_top, spread_top
 
 if TYPE_CHECKING:
-    from pipelines.encoder.model import Encoder
     from pipelines.search.indexed import Indexes
+
+
+class QueryEncoder(Protocol):
+    """What makes vectors of queries: an `Encoder`, or one that several searchers share."""
+
+    def encode_texts(self, texts: Sequence[str], role: str) -> npt.NDArray[np.float32]:
+        """Vectors of length 1, a row a text, each prefixed as its role asks."""
+
+
+Loader = Callable[[ModelConf, str], QueryEncoder]
+
+
+def load_encoder(conf: ModelConf, precision: str) -> QueryEncoder:
+    """Loads a model for queries.
+
+    Raises:
+        ModelError: Its files cannot be had, or are not those that the configuration names.
+    """
+    from pipelines.encoder.model import Encoder  # torch: seconds, and no check of a query needs it
+
+    return Encoder.load(conf, precision=precision)
 
 
 def search(
@@ -78,14 +98,16 @@ class Searcher:
         config: SearchConfig,
         progress: Progress,
         is_pinned: bool = False,
+        loader: Loader = load_encoder,
     ) -> None:
         self.lake, self.conf, self.source = lake, conf, source
         self._is_pinned = is_pinned
         self.config, self.progress = config, progress
         self._precision = precision
         self._tokenizer = Tokenizer.load(conf)
-        self._encoder: Encoder | None = None
         self._indexes: Indexes | None = None
+        self._loader = loader
+        self._encoder: QueryEncoder | None = None
         self._held: dict[tuple[int | None, int, str | None, str | None], Held] = {}
 
     @classmethod
@@ -98,6 +120,7 @@ class Searcher:
         table: str = EMBEDDINGS,
         as_of: str | None = None,
         config: SearchConfig | None = None,
+        loader: Loader = load_encoder,
     ) -> Self:
         """Chooses the model and the vectors; torch is loaded with the first query.
 
@@ -109,6 +132,7 @@ class Searcher:
             table: `embeddings`, or a serving table.
             as_of: A release's name or a snapshot's id; None is now.
             config: See the attribute.
+            loader: Loads the model when it is needed; one that several searchers share must lock it.
 
         Raises:
             ModelError: No embeddings by the model, several that fit, or vectors that contradict their record.
@@ -129,7 +153,15 @@ class Searcher:
                 raise ModelError(f"the lake records another dimension for '{key}' than {chosen.dimension}")
         precision = str(recorded[key]["precision"])
         config, progress = config or SearchConfig(), progress or Silent()
-        return cls(lake, chosen, source, precision, config, progress, as_of is not None)
+        return cls(lake, chosen, source, precision, config, progress, as_of is not None, loader)
+
+    def load(self) -> None:
+        """Loads the model now, which the first query does otherwise.
+
+        Raises:
+            ModelError: Its files cannot be had, or are not those that the configuration names.
+        """
+        self._loaded()
 
     def search(
         self,
@@ -275,13 +307,13 @@ class Searcher:
 
     def _vectors(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The queries' full vectors, x_QD float32 of length 1."""
+        return self._loaded().encode_texts(list(queries), "query")
+
+    def _loaded(self) -> QueryEncoder:
         if self._encoder is None:
             with self.progress.step("loading the model", None, "models"):
-                from pipelines.encoder.model import Encoder  # torch: seconds, and no check above needs it
-
-                self._encoder = Encoder.load(self.conf, precision=self._precision)
-        x_QD: npt.NDArray[np.float32] = self._encoder.encode_texts(list(queries), "query")
-        return x_QD
+                self._encoder = self._loader(self.conf, self._precision)
+        return self._encoder
 
     def _complain(self, source: str | None) -> NoReturn:
         files = self.source.files(self.source.filter())
@@ -291,8 +323,6 @@ class Searcher:
             )
         if source is None:
             raise InputError("no row can match the filter: no file's statistics do", "Loosen it")
-        place = [field.name for field in self.source.table().spec().fields]
-        at = place.index("source") if "source" in place else None
-        sources = sorted({str(file.partition[at]) for file in files}) if at is not None else []
+        sources = self.source.sources(files)
         told = f"It has those of {', '.join(sources[:10])}" if sources else ""
         raise InputError(f"the lake has no embeddings of a source '{source}'", told)

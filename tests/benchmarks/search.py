@@ -1,4 +1,5 @@
 """Search of a million vectors: from the table, in memory beside a matrix product, by funnels and indexes."""
+# ruff: noqa: N803  (array names carry their shape: x_ND)
 
 import json
 import os

@@ -8,11 +8,11 @@ import pytest
 
 from pipelines.encoder.conf import ModelConf, load_model_conf
 from pipelines.encoder.model import Encoder
-from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake, LakeConfig
 from pipelines.search.search import Searcher
 from tests.chunks import ChunkText, append_chunks, corpus
 from tests.embed.inline import embed_inline
+from tests.search.library import made_library
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,21 @@ class Embedded:
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Embedded:
+def encoder() -> Encoder:
+    """The model, loaded once."""
+    return Encoder.load(load_model_conf("minilm"), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Lake:
+    """A lake with whole documents, their chunks, and a serving table of them with a release."""
+    return made_library(LakeConfig(dir=tmp_path_factory.mktemp("library"), buckets=2), encoder)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Embedded:
     """120 chunks in two sources; five of them have one text, so that scores tie."""
-    conf = load_model_conf("minilm")
-    tokenizer = Tokenizer.load(conf)
-    encoder = Encoder.load(conf, device="cpu", threads=1)
+    conf, tokenizer = encoder.conf, encoder.tokenizer
     lake = Lake.open(LakeConfig(dir=tmp_path_factory.mktemp("search"), buckets=2))
     twins = [ChunkText("notes", f"twin-{n}", "Iceberg keeps snapshots of a table.") for n in range(5)]
     append_chunks(lake, [*corpus(57, chunks_each=2), *twins], tokenizer, rows_per_file=20)
