@@ -8,6 +8,7 @@ from rich.console import Console
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.fingerprint import describe_model
 from pipelines.lake import Lake
 from pipelines.publish.release import roll_back
 from pipelines.publish.report import Report, Request
@@ -18,7 +19,9 @@ def run(settings: Settings, release: str | None, rebuild: bool, refit: bool, as_
     """Publishes and prints what changed."""
     conf = load_model_conf(settings.model)
     lake = Lake.open(settings.lake)
-    request = Request(conf.name, conf, release, rebuild, refit)
+    # Where its precision is left to the machine, the lake's only vectors by the model are meant.
+    model = conf.name if conf.precision == "auto" else describe_model(conf, conf.precision).key
+    request = Request(model, conf, release, rebuild, refit)
     progress = ConsoleProgress(Console(stderr=True))
     report = publish_embeddings(lake, settings.publish, settings.spark, request, progress)
     _told(asdict(report) if as_json else summary(report))

@@ -47,7 +47,8 @@ def choose_key(properties: Mapping[str, str], model: str | None) -> str:
         return fits[0]
     if fits:
         raise ModelError(
-            f"several models fit: {', '.join(fits)}", "Name one of them in full (--model NAME@KEY)"
+            f"several models fit: {', '.join(fits)}",
+            "Name one of them in full, or set precision in the model's YAML",
         )
     if not recorded:
         raise ModelError("the lake has no embeddings", "Run 'embedlake embed'")

@@ -159,9 +159,65 @@ def test_a_search_for_a_chunks_own_text_finds_it_first(filled: dict[str, Profile
     assert hit["score"] > 0.999
 
 
+@pytest.mark.parametrize("name", ["local", "s3"])
+def test_a_release_is_published_searched_indexed_measured_and_brought_back(
+    filled: dict[str, Profile], name: str, tmp_path: Path
+) -> None:
+    profile = filled[name]
+    small = ["--dim", "64", "--type", "int8", "--rotate", "--column", "text", "--column", "metadata.n"]
+    first = profile.run("publish", *small, "--release", "one", "--json").json()
+    assert (first["kind"], first["table"]) == ("full", "serving_minilm_64_int8")
+    assert first["rows"] == len(profile.rows("embeddings"))
+    again = profile.run("publish", *small)
+    assert again.code == 0, again.err
+    assert "nothing new" in again.out
+
+    on_it = ["--table", first["table"], "-k", "5", "--json"]
+    hits = profile.run("search", QUERY, *on_it, "--as-of", "one").json()
+    assert any("unique" in hit["text"].lower() or "duplicate" in hit["text"].lower() for hit in hits)
+    own = profile.run("search", QUERY, *on_it, "--where", "n = '7'").json()
+    assert {hit["metadata"]["n"] for hit in own} == {"7"}
+    (tmp_path / "queries.jsonl").write_text(
+        '{"_id": "q1", "text": "sort an array"}\n{"_id": "q2", "text": "a mean"}\n'
+    )
+    lines = profile.run(
+        "search", "--queries", str(tmp_path / "queries.jsonl"), *on_it, "--funnel"
+    ).out.splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["q1", "q2"]
+    assert json.loads(lines[0])["hits"] == profile.run("search", "sort an array", *on_it).json()
+
+    built = profile.run("index", "--table", first["table"], "--json").json()
+    assert (built["built"], built["small"] > 0) == (0, True)  # too few rows for one
+    indexed = profile.run("search", QUERY, *on_it, "--index")
+    assert indexed.json() == hits
+    assert "embedlake index" in indexed.err
+
+    figures = tmp_path / "recall.json"
+    done = profile.run(
+        "evaluate", "recall", "--table", first["table"], "--dims", "384,64", "--json", str(figures)
+    )
+    assert done.code == 0, done.err
+    found = {(row["what"], row["dim"]): row["recall"] for row in json.loads(figures.read_text())["found"]}
+    assert found["float32", 384] == 1.0
+    assert found[first["table"], 64] > found["int8", 64]  # the rotation's doing
+
+    back = profile.run("publish", "--dim", "64", "--type", "int8", "--rollback", "one")
+    assert back.code == 0, back.err
+    assert "'one' again" in back.out
+    for words, code, told in (
+        (["publish", "--dim", "500"], 2, "gives 384 dimensions"),
+        (["publish", "--dim", "64", "--rollback", "two"], 2, "has no release or snapshot 'two'"),
+        (["search", QUERY, "--table", "serving_minilm_64_int8", "--where", "language = 'en'"], 2, "language"),
+        (["search", "  ", "--table", "serving_minilm_64_int8"], 2, "query is empty"),
+        (["search"], 2, "--queries FILE"),
+    ):
+        refused = profile.run(*words)
+        assert (refused.code, told in refused.err) == (code, True), refused.err
+
+
 def test_no_secret_is_in_a_table_or_its_metadata(filled: dict[str, Profile], seaweed: SeaweedServer) -> None:
     lake = filled["s3"].lake()
-    for name in ("documents", "chunks", "duplicates", "rejects", "embeddings"):
+    for name in ("documents", "chunks", "duplicates", "rejects", "embeddings", "serving_minilm_64_int8"):
         table = lake.table(name)
         everything = table.metadata.model_dump_json() + str(table.scan().to_arrow().slice(0, 100).to_pylist())
         assert seaweed.secret_key not in everything
