@@ -46,10 +46,8 @@ def choose_key(properties: Mapping[str, str], model: str | None) -> str:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise ModelError(
-            f"several models fit: {', '.join(fits)}",
-            "Name one of them in full, or set precision in the model's YAML",
-        )
+        hint = "Name one of them in full, or set precision in the model's YAML"
+        raise ModelError(f"several models fit: {', '.join(fits)}", hint)
     if not recorded:
         raise ModelError("the lake has no embeddings", "Run 'embedlake embed'")
     raise ModelError(f"the lake has no embeddings by '{model}'", f"It has those of {', '.join(recorded)}")

@@ -177,14 +177,12 @@ def test_a_release_is_published_searched_indexed_measured_and_brought_back(
     assert any("unique" in hit["text"].lower() or "duplicate" in hit["text"].lower() for hit in hits)
     own = profile.run("search", QUERY, *on_it, "--where", "n = '7'").json()
     assert {hit["metadata"]["n"] for hit in own} == {"7"}
-    (tmp_path / "queries.jsonl").write_text(
-        '{"_id": "q1", "text": "sort an array"}\n{"_id": "q2", "text": "a mean"}\n'
-    )
-    lines = profile.run(
-        "search", "--queries", str(tmp_path / "queries.jsonl"), *on_it, "--funnel"
-    ).out.splitlines()
+    queries = tmp_path / "queries.jsonl"
+    queries.write_text('{"_id": "q1", "text": "sort an array"}\n{"_id": "q2", "text": "a mean"}\n')
+    lines = profile.run("search", "--queries", str(queries), *on_it, "--funnel").out.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ["q1", "q2"]
-    assert json.loads(lines[0])["hits"] == profile.run("search", "sort an array", *on_it).json()
+    alone = profile.run("search", "sort an array", *on_it).json()
+    assert [hit["chunk_id"] for hit in json.loads(lines[0])["hits"]] == [hit["chunk_id"] for hit in alone]
 
     built = profile.run("index", "--table", first["table"], "--json").json()
     assert (built["built"], built["small"] > 0) == (0, True)  # too few rows for one
