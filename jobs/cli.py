@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from jobs.cli_maintain import maintain
 from jobs.guard import guarded
 from jobs.settings import Settings, load_settings
 
@@ -294,6 +295,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         settings = job.settings()
         with guarded(job.debug, settings.lake):
             run(settings, as_json)
+
+
+app.command(epilog=_EPILOG)(maintain)
 
 
 @app.command(epilog=_EPILOG)

@@ -13,6 +13,7 @@ from pipelines.curate.config import CurateConfig
 from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.errors import ConfigError
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
+from pipelines.maintain.config import MaintainConfig
 
 _PREFIX = "EMBEDLAKE_"
 _SOMEWHERE = "the settings"
@@ -30,6 +31,7 @@ class Settings(Config):
         ray: How Ray is run.
         curate: Corpus to chunks.
         embed: Chunks to vectors.
+        maintain: Compaction, expiry and orphans.
     """
 
     model: str = "minilm"
@@ -38,6 +40,7 @@ class Settings(Config):
     ray: RayConfig = RayConfig()
     curate: CurateConfig = CurateConfig()
     embed: EmbedConfig = EmbedConfig()
+    maintain: MaintainConfig = MaintainConfig()
 
 
 def load_settings(

@@ -28,6 +28,7 @@ _STAGES = (
     "planning",
     "cluster",
     "search",
+    "maintain",
 )
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")
 
