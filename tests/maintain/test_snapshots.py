@@ -42,13 +42,15 @@ def history(
     """
 
     def snapshot(id: int, parent: int | None, days: float) -> Snapshot:
-        return Snapshot(
-            snapshot_id=id,
-            parent_snapshot_id=parent,
-            sequence_number=id,
-            timestamp_ms=millis(days),
-            manifest_list="x",
-            summary=Summary(Operation.APPEND),
+        return Snapshot.model_validate(
+            {
+                "snapshot-id": id,
+                "parent-snapshot-id": parent,
+                "sequence-number": id,
+                "timestamp-ms": millis(days),
+                "manifest-list": "x",
+                "summary": Summary(Operation.APPEND),
+            }
         )
 
     def millis(days: float) -> int:
