@@ -13,7 +13,7 @@ from pipelines.lake import Lake
 from pipelines.maintain.report import MaintainReport, TableReport
 from pipelines.maintain.run import maintain
 
-# Steps were left to the next run: not a failure, and not all that was asked.
+# Steps were left to the next run: no failure, and not all that was asked.
 INCOMPLETE = 3
 
 
@@ -44,7 +44,7 @@ def _print(report: MaintainReport, console: Console) -> None:
     console.print(shown)
     for table in report.tables:
         for step, reason in table.skipped.items():
-            line = f"{table.name}: {step} left to the next run, others were faster ({reason})"
+            line = f"{table.name}: {step} left to the next run ({reason})"
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

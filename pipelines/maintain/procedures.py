@@ -23,10 +23,19 @@ _LOST_RACE = re.compile(
     r"|Cannot commit|missing data files|Failed to rewrite"
 )
 
+_NAMED = re.compile(r"\b[\w.]*\.(\w+Exception: .+)")
+
 
 def is_lost_race(error: BaseException) -> bool:
     """Whether another job was faster: the same step, on the table as it is by then, may succeed."""
     return isinstance(error, CommitError) or _LOST_RACE.search(str(error)) is not None
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says in one line; of the many that a JVM says, the one with the exception's name."""
+    said = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [found[1] for line in said if (found := _NAMED.search(line))]
+    return (named or said or [type(error).__name__])[0][:200]
 
 
 class Procedures:

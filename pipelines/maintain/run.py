@@ -31,7 +31,7 @@ from pipelines.lake.spark import spark_session
 from pipelines.maintain.config import MaintainConfig
 from pipelines.maintain.files import TableFiles, Thresholds, files_of
 from pipelines.maintain.orphans import remove, total_size
-from pipelines.maintain.procedures import Procedures, is_lost_race
+from pipelines.maintain.procedures import Procedures, is_lost_race, reason_of
 from pipelines.maintain.report import MaintainReport, TableReport
 from pipelines.maintain.snapshots import expirable, stale_branches
 from pipelines.progress import Progress
@@ -125,8 +125,7 @@ class _Maintenance:
                 if not is_lost_race(error):
                     raise
                 if not left:
-                    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                    self._report.skipped[label] = reason[:200]
+                    self._report.skipped[label] = reason_of(error)
             else:
                 return
 
