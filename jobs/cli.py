@@ -9,6 +9,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from jobs.cli_evaluate import evaluate
+from jobs.cli_maintain import maintain
 from jobs.cli_publish import publish
 from jobs.cli_search import index, search
 from jobs.cli_serve import serve
@@ -282,6 +283,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         settings = job.settings()
         with guarded(job.debug, settings.lake):
             run(settings, as_json)
+
+
+app.command(epilog=_EPILOG)(maintain)
 
 
 @app.command(epilog=_EPILOG)

@@ -14,6 +14,7 @@ from pipelines.embed.config import EmbedConfig, RayConfig
 from pipelines.errors import ConfigError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
+from pipelines.maintain.config import MaintainConfig
 from pipelines.publish.config import PublishConfig
 from pipelines.search.config import SearchConfig
 
@@ -36,6 +37,7 @@ class Settings(Config):
         publish: Vectors to serving tables.
         search: Queries to chunks.
         evaluate: Vectors against judgements.
+        maintain: Compaction, expiry and orphans.
     """
 
     model: str = "minilm"
@@ -47,6 +49,7 @@ class Settings(Config):
     publish: PublishConfig = PublishConfig()
     search: SearchConfig = SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    maintain: MaintainConfig = MaintainConfig()
 
 
 def load_settings(

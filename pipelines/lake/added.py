@@ -47,7 +47,7 @@ def only_added_since(table: Table, sequence: int) -> bool:
             return True
         if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
             return False
-    return sequence == 0 and not _is_cut_short(table)
+    return sequence == 0 and not is_cut_short(table)
 
 
 def last_property(table: Table, name: str) -> str | None:
@@ -67,7 +67,8 @@ def history(table: Table) -> Iterator[Snapshot]:
         snapshot = None if parent is None else table.snapshot_by_id(parent)
 
 
-def _is_cut_short(table: Table) -> bool:
+def is_cut_short(table: Table) -> bool:
+    """Whether snapshots that led to the current one are no longer known: an expiry has dropped them."""
     oldest = None
     for oldest in history(table):  # noqa: B007 - the last one is wanted
         pass

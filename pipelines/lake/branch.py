@@ -2,16 +2,17 @@
 
 import contextlib
 import random
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
 from pipelines.lake.lake import Lake
 
-# A branch that a killed run left behind is dropped by snapshot expiry after this long.
-_RETAIN_DAYS = 7
+_NAME = re.compile(r"run_\w+_(\d{10})")
 _MOVED = "main is not an ancestor of"
 _ATTEMPTS = 20
 _LOST_RACES = ("CommitFailedException", "CommitStateUnknownException")
@@ -45,6 +46,10 @@ class Branch:
         Returns:
             False where the table has changed since the branch was made; it is then as others left it.
         """
+        now = self.lake.table(self.table).current_snapshot()
+        if now is not None and now.snapshot_id != self.base:
+            # Looked at here too: a branch that was dropped as stale is made anew by a write, of what main is.
+            return False
         config = self.lake.config
         call = (
             f"CALL `{config.name}`.system.fast_forward("
@@ -63,17 +68,25 @@ class Branch:
 def branch(spark: SparkSession, lake: Lake, table: str, run_id: str) -> Iterator[Branch]:
     """A branch of the table as it is now, dropped at the end of the block.
 
-    Killed within the block, the table is as it was before `publish` or as the branch was after it.
+    Killed within the block, the table is as it was before `publish` or as the branch was after it. What a
+    killed run leaves is dropped by `maintain`. Iceberg's own retention of branches is not asked for: it goes
+    by the age of what a branch was made of, and drops one of a running job where the table is old.
     """
-    identifier, name = lake.spark_identifier(table), f"run_{run_id}"
     # What one process left is its own: a run's id is never used again.
-    _done(spark, f"ALTER TABLE {identifier} CREATE OR REPLACE BRANCH `{name}` RETAIN {_RETAIN_DAYS} DAYS")
+    identifier, name = lake.spark_identifier(table), f"run_{run_id}_{int(time.time())}"
+    _done(spark, f"ALTER TABLE {identifier} CREATE OR REPLACE BRANCH `{name}`")
     try:
         base = lake.table(table).metadata.refs[name].snapshot_id
         yield Branch(spark, lake, table, f"{identifier}.`branch_{name}`", name, base)
     finally:
         with contextlib.suppress(Exception):  # a fault on the way is told; this must not hide it
             _done(spark, f"ALTER TABLE {identifier} DROP BRANCH IF EXISTS `{name}`")
+
+
+def made_at(name: str) -> datetime | None:
+    """When a run made a branch, by its name; None where it is no run's."""
+    found = _NAME.fullmatch(name)
+    return datetime.fromtimestamp(int(found[1]), UTC) if found else None
 
 
 def _done(spark: SparkSession, statement: str) -> None:

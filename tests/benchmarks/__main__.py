@@ -29,6 +29,7 @@ _STAGES = (
     "cluster",
     "publish",
     "search",
+    "maintain",
 )
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")
 

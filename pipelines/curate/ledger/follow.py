@@ -24,6 +24,7 @@ from pipelines.lake import Lake
 from pipelines.lake.added import (
     RemoteTable,
     files_since,
+    is_cut_short,
     last_property,
     only_added_since,
     sequence_number,
@@ -42,6 +43,9 @@ _KEY_DDL = (
 _CHUNKED = ["doc_id", "source", "text", "metadata"]
 _REJECT_STAGES = ("read", "curate")
 _SNAPSHOT_PROPERTY = f"spark.sql.iceberg.snapshot-property.{FOLLOWED_PROPERTY}"
+# How often a delete is tried whose files a compaction has replaced meanwhile.
+_ATTEMPTS = 20
+_REPLACED = "ValidationException"
 _STAGE_PROPERTY = f"spark.sql.iceberg.snapshot-property.{STAGE_PROPERTY}"
 
 
@@ -51,15 +55,22 @@ class _Lag:
 
     Attributes:
         sequence: The ledger's number when the table will have followed.
-        only_added: Whether the rows are of documents that the table cannot know.
+        only_added: Whether the rows are of documents that were new to the ledger.
         files: The ledger's files with those rows.
         ledger: The ledger as it was then.
+        forgotten: Whether the table may have followed further than it tells.
     """
 
     sequence: int
     only_added: bool
     files: list[ScanFile]
     ledger: RemoteTable
+    forgotten: bool
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the rows are of documents that the table cannot know."""
+        return self.only_added and not self.forgotten
 
 
 @dataclass(frozen=True)
@@ -107,18 +118,21 @@ class Follower:
                     return
 
     def _lag(self, table: str) -> _Lag | None:
-        ledger = self.lake.table("documents")
-        own = int(last_property(self.lake.table(table), FOLLOWED_PROPERTY) or 0)
-        since = max(own, _marked(ledger))
+        ledger, follower = self.lake.table("documents"), self.lake.table(table)
+        own = last_property(follower, FOLLOWED_PROPERTY)
+        # An expiry may have dropped the snapshot that told how far the table follows: then rows may be there.
+        forgotten = own is None and is_cut_short(follower)
+        since = max(int(own or 0), _marked(ledger))
         files = files_since(ledger, since)
         if not files:
             return None
         remote = RemoteTable(self.lake.config, ledger.metadata_location)
-        return _Lag(sequence_number(ledger), only_added_since(ledger, since), files, remote)
+        only_added = only_added_since(ledger, since)
+        return _Lag(sequence_number(ledger), only_added, files, remote, forgotten)
 
     def _chunks(self, made: Branch, lag: _Lag) -> None:
         fresh = self._read(lag, _CHUNKED, CHUNK_DDL, self.chunk, kept_only=True)
-        if lag.only_added:
+        if lag.is_new:
             fresh.writeTo(made.identifier).append()
             return
         fresh = fresh.persist(StorageLevel.DISK_ONLY)
@@ -149,7 +163,7 @@ class Follower:
     def _replace(self, made: Branch, lag: _Lag, rows: DataFrame, columns: list[str], key: str) -> None:
         """Makes the table's rows of the lag's documents the given ones."""
         rows = rows.select(*columns)
-        if lag.only_added:
+        if lag.is_new:
             rows = cut(rows)
             if not rows.isEmpty():
                 rows.writeTo(made.identifier).append()
@@ -171,7 +185,19 @@ class Follower:
         _merge(made, marked, tuple(ids), columns, is_other)
 
     def _embeddings(self) -> None:
-        """Deletes the embeddings of chunks that are gone."""
+        """Deletes the embeddings of chunks that are gone; anew where a compaction has moved them meanwhile.
+
+        On the table itself: a branch of it would lose its race against every commit of `embed`.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return self._delete_embeddings()
+            except Exception as error:
+                if not left or _REPLACED not in str(error):
+                    raise
+        return None
+
+    def _delete_embeddings(self) -> None:
         lag = self._lag("embeddings")
         if lag is None or lag.only_added or self.lake.table("embeddings").current_snapshot() is None:
             return

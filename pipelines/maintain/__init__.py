@@ -1,0 +1,1 @@
+"""Keeps the tables small and quick, on Spark: compaction, deletes, manifests, snapshots, orphan files."""
