@@ -30,9 +30,10 @@ from tests.faults.check import wrong
 from tests.faults.model import model_conf
 from tests.maintain.schedule import CurateStep, Schedule, draw
 from tests.maintain.worker import Worker
+from tests.publish.lakes import expected_rows, serving_rows
 
 # Jobs that run over and over beside `curate` and `maintain`: (name in `jobs.JOBS`, what it is asked).
-BESIDE: tuple[tuple[str, Mapping[str, Any]], ...] = (("embed", {}),)
+BESIDE: tuple[tuple[str, Mapping[str, Any]], ...] = (("embed", {}), ("publish", {}))
 Step = Callable[[Lake, Mapping[str, Any]], None]
 # Where old files go at once, a reader may lose some, and says so; the next run of the same goes on.
 _LOST = ("a file is gone", "FileNotFound", "NotFoundException", "NoSuchFile", "compacted and their old files")
@@ -120,6 +121,10 @@ class Play:
             Corpus(self.folder, lake=self.lake).check(self.schedule.wanted)
         except AssertionError as error:
             found.append(f"the tables are not those of the definition: {error}"[:2000])
+        if "publish" in dict(self.beside):
+            columns = ("text", "metadata")
+            if serving_rows(self.lake, "serving") != expected_rows(self.lake, "serving", columns):
+                found.append("the serving table is not what its embeddings and chunks make")
         return found
 
 

@@ -21,13 +21,16 @@ from pipelines.embed.work.wire import Job as EmbedJob
 from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.fingerprint import describe_model
 from pipelines.encoder.tokenizer import Tokenizer
+from pipelines.errors import ModelError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
-from pipelines.lake.models import record_model
+from pipelines.lake.models import record_model, recorded_models
 from pipelines.lake.spark import spark_session
 from pipelines.maintain.config import MaintainConfig
 from pipelines.maintain.run import maintain
 from pipelines.progress import Silent
+from pipelines.publish.config import PublishConfig
+from pipelines.publish.run import publish
 from tests.embed.inline import InlineRun
 from tests.faults.model import Digests, model_conf, poison_ids
 
@@ -93,6 +96,17 @@ def _digests(lake: Lake) -> Digests:
     return Digests(tally, 0.02, poison_ids(Tokenizer.load(conf)), key)
 
 
+def publish_all(lake: Lake, asked: Mapping[str, Any] | None = None) -> None:
+    """Publishes with columns of `chunks`; nothing where nothing is embedded yet."""
+    del asked
+    if lake.exists("embeddings") and recorded_models(lake.table("embeddings").properties):
+        try:
+            publish(lake, PublishConfig(table="serving", dim=64, columns=("text", "metadata")), _SPARK)
+        except ModelError as error:
+            if "no embeddings" not in str(error):
+                raise
+
+
 def _maintain(lake: Lake, asked: Mapping[str, Any]) -> None:
     maintain(lake, MaintainConfig(**asked), _SPARK, Silent())
 
@@ -119,4 +133,5 @@ JOBS = {
     "embed": Job(_embed, _started_ray),
     "embed-inline": Job(embed_inline),
     "maintain": Job(_maintain, _started_spark),
+    "publish": Job(publish_all),
 }
