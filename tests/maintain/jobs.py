@@ -101,7 +101,7 @@ def publish_all(lake: Lake, asked: Mapping[str, Any] | None = None) -> None:
     del asked
     if lake.exists("embeddings") and recorded_models(lake.table("embeddings").properties):
         try:
-            publish(lake, PublishConfig(table="serving", dim=64, columns=("text", "metadata")), _SPARK)
+            publish(lake, PublishConfig(table="serving", dim=16, columns=("text", "metadata")), _SPARK)
         except ModelError as error:
             if "no embeddings" not in str(error):
                 raise
