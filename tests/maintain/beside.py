@@ -7,6 +7,7 @@ those of the definition, and each chunk have its one embedding.
 # ruff: noqa: T201
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -50,6 +51,7 @@ class Play:
         folder: For the inputs of `curate`.
         jobs: What does a step, by name: `curate`, `maintain`, and those beside.
         beside: As `BESIDE`.
+        rounds: Most steps of each job while `curate` runs; all that there is time for where None.
     """
 
     schedule: Schedule
@@ -57,6 +59,7 @@ class Play:
     folder: Path
     jobs: Mapping[str, Step]
     beside: Sequence[tuple[str, Mapping[str, Any]]] = BESIDE
+    rounds: int | None = None
     steps: "Counter[str]" = field(default_factory=Counter)
     lost: "Counter[str]" = field(default_factory=Counter)
     _ended: bool = False
@@ -69,17 +72,14 @@ class Play:
             running = [pool.submit(self._curate)]
             running += [pool.submit(self._over_and_over, name, asked) for name, asked in self.beside]
             try:
-                while not all(one.done() for one in running):
-                    self._step("maintain", self.schedule.maintain)
+                self._over_and_over("maintain", self.schedule.maintain)
+                for one in running:
+                    one.result()
             finally:
                 self._ended = True
-            for one in running:
-                one.result()
-        # Whatever came last, the next run of each finds and does.
-        self._step("curate", self._inputs[-1])
+        # What they did last while others did, their next run finds.
         for name, asked in self.beside:
             self._step(name, asked)
-        self._step("maintain", self.schedule.maintain)
         return self._wrong()
 
     def _curate(self) -> None:
@@ -90,7 +90,10 @@ class Play:
             self._ended = True
 
     def _over_and_over(self, name: str, asked: Mapping[str, Any]) -> None:
-        while not self._ended:
+        rounds = itertools.count() if self.rounds is None else range(self.rounds)
+        for _ in rounds:
+            if self._ended:
+                return
             self._step(name, asked)
 
     def _step(self, name: str, asked: Mapping[str, Any]) -> None:
