@@ -1,4 +1,4 @@
-"""`maintain` again and again while `curate` and `embed` run: no row is lost, none is there twice."""
+"""`maintain` again and again while `curate`, `embed` and `publish` run: no row is lost, none is there twice."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -16,6 +16,8 @@ from tests.maintain.beside import BESIDE, Play, Step
 from tests.maintain.schedule import draw
 from tests.maintain.worker import Worker
 
+_INLINE: list[tuple[str, Mapping[str, Any]]] = [("embed-inline", {}), ("publish", {})]
+
 pytestmark = pytest.mark.usefixtures("spark")
 
 
@@ -25,9 +27,9 @@ def maintained(lake: Lake, asked: Mapping[str, Any]) -> None:
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Iterator[Mapping[str, Step]]:
-    """`curate` and `embed` in processes of their own; `maintain` on the tests' own Spark."""
+    """`curate`, `embed` and `publish` in processes of their own; `maintain` on the tests' own Spark."""
     with ExitStack() as stack:
-        names = ["curate", "embed-inline"]
+        names = ["curate", "embed-inline", "publish"]
         made = {name: stack.enter_context(Worker(name, tmp_path / f"{name}.log")) for name in names}
         yield {**made, "maintain": maintained}
 
@@ -39,19 +41,21 @@ def test_a_seed_gives_the_same_schedule_and_seeds_differ() -> None:
     assert any(step.deletes for seed in range(5) for step in draw(seed).steps)
 
 
-def test_beside_curate_and_embed_nothing_is_lost_and_nothing_doubled(
+def test_beside_curate_embed_and_publish_nothing_is_lost_and_nothing_doubled(
     tmp_path: Path, workers: Mapping[str, Step]
 ) -> None:
     config = LakeConfig(dir=tmp_path / "lake", buckets=2)
     schedule = draw(1, steps=2, documents=15)
-    play = Play(schedule, Lake.open(config), tmp_path, workers, [("embed-inline", {})], rounds=2)
+    play = Play(schedule, Lake.open(config), tmp_path, workers, _INLINE, rounds=2)
     assert play.run() == []
     assert play.steps["maintain"] == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3])
-def test_beside_curate_and_embed_on_ray_on_s3(tmp_path: Path, s3_config: LakeConfig, seed: int) -> None:
+def test_beside_curate_embed_on_ray_and_publish_on_s3(
+    tmp_path: Path, s3_config: LakeConfig, seed: int
+) -> None:
     with ExitStack() as stack:
         names = ["curate", "maintain", *(name for name, _ in BESIDE)]
         jobs = {name: stack.enter_context(Worker(name, tmp_path / f"{name}.log")) for name in names}
