@@ -1,4 +1,4 @@
-"""`maintain` again and again while `curate`, `embed` and `publish` run: no row is lost, none is there twice."""
+"""`maintain` again and again while `curate`, `embed` and `publish` run: no row lost, none there twice."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
