@@ -11,6 +11,8 @@ from pipelines.evaluate.retrieval import Vectors, evaluate
 from pipelines.progress import Silent
 from tests.told import Told
 
+pytestmark = pytest.mark.slow  # a minute to encode 1,400 documents
+
 REFERENCE = {384: 0.509, 256: 0.498, 128: 0.471, 64: 0.394, 32: 0.276}
 DIMS = load_model_conf("minilm").dimensions
 
