@@ -66,6 +66,7 @@ class Tokenizer:
         self.fingerprint = tokenizer_fingerprint(spec)
         self.vocab_size = max(self._rust.get_vocab(with_added_tokens=True).values()) + 1
         self.composable = is_composable(spec)
+        self._unknown = spec["model"].get("unk_token")
         self._head = np.asarray(probe.ids[:first], dtype=np.int32)
         self._tail = np.asarray(probe.ids[last + 1 :], dtype=np.int32)
         self._continues = _continuation_table(self._rust, spec) if self.composable else None
@@ -84,6 +85,16 @@ class Tokenizer:
     def from_folder(cls, folder: Path) -> Self:
         """The tokenizer of a folder that holds a `tokenizer.json`."""
         return cls((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+
+    def unfamiliar(self, text: str) -> float:
+        """The share of a text's tokens that tell little: unknown words, and words spelt letter by letter.
+
+        Of 1; 1 too of a text that has no token at all.
+        """
+        pieces = self._rust.encode(text, add_special_tokens=False).tokens
+        letters = (len(piece.removeprefix("##")) == 1 < len(piece) for piece in pieces)
+        little = sum(piece == self._unknown or one for piece, one in zip(pieces, letters, strict=True))
+        return little / len(pieces) if pieces else 1.0
 
     def encode(self, text: str) -> tuple[Ids, Offsets]:
         """Ids and character offsets `(start, end)` into `text`, without special tokens.

@@ -1,15 +1,14 @@
 """Search of a lake's vectors, exactly: the k nearest chunks to queries, with their text."""
 # ruff: noqa: N803, N806  (array names carry their shape: x_QD)
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, Protocol, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
 from pyiceberg.expressions import BooleanExpression
 
 from pipelines.encoder.conf import ModelConf
-from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ConfigError, InputError, ModelError
 from pipelines.lake import Lake
 from pipelines.lake.faults import explained
@@ -22,31 +21,11 @@ from pipelines.search.choice import checked_dimension, choose_model
 from pipelines.search.config import SearchConfig
 from pipelines.search.hits import Hit, chunk_rows, made_hits
 from pipelines.search.memory import Held
+from pipelines.search.queries import Loader, Queries, load_encoder
 from pipelines.search.scan import Ranking, scan_top, spread_top
 
 if TYPE_CHECKING:
     from pipelines.search.indexed import Indexes
-
-
-class QueryEncoder(Protocol):
-    """What makes vectors of queries: an `Encoder`, or one that several searchers share."""
-
-    def encode_texts(self, texts: Sequence[str], role: str) -> npt.NDArray[np.float32]:
-        """Vectors of length 1, a row a text, each prefixed as its role asks."""
-
-
-Loader = Callable[[ModelConf, str], QueryEncoder]
-
-
-def load_encoder(conf: ModelConf, precision: str) -> QueryEncoder:
-    """Loads a model for queries.
-
-    Raises:
-        ModelError: Its files cannot be had, or are not those that the configuration names.
-    """
-    from pipelines.encoder.model import Encoder  # torch: seconds, and no check of a query needs it
-
-    return Encoder.load(conf, precision=precision)
 
 
 def search(
@@ -103,11 +82,8 @@ class Searcher:
         self.lake, self.conf, self.source = lake, conf, source
         self._is_pinned = is_pinned
         self.config, self.progress = config, progress
-        self._precision = precision
-        self._tokenizer = Tokenizer.load(conf)
+        self._queries = Queries(conf, precision, loader, progress)
         self._indexes: Indexes | None = None
-        self._loader = loader
-        self._encoder: QueryEncoder | None = None
         self._held: dict[tuple[int | None, int, str | None, str | None], Held] = {}
 
     @classmethod
@@ -161,7 +137,7 @@ class Searcher:
         Raises:
             ModelError: Its files cannot be had, or are not those that the configuration names.
         """
-        self._loaded()
+        self._queries.load()
 
     def search(
         self,
@@ -215,14 +191,14 @@ class Searcher:
                 f"an index knows the vectors at {self.source.dim} dimensions", "Leave out --dim and --funnel"
             )
         for query in queries:
-            self._check_query(query)
+            self._queries.check(query)
         with explained(self.lake.config):
             self._refresh()
             rows = self._where(source, where)
             files = self.source.files(rows)
             if not files:
                 self._complain(source)
-            x_Qd = self.source.query(self._vectors(queries), dimension)
+            x_Qd = self.source.query(self._queries.vectors(queries), dimension)
             wanted = k
             while True:
                 if index:
@@ -294,26 +270,6 @@ class Searcher:
             return None
         snapshot = self.source.table().snapshot_by_id(self.source.snapshot_id)
         return snapshot.timestamp_ms if snapshot else None
-
-    def _check_query(self, query: str) -> None:
-        if not query.strip():
-            raise InputError("the query is empty", "Say what to look for")
-        length = len(self._tokenizer.model_inputs([query], self.conf.prefix("query"))[0])
-        if length > self.conf.max_tokens:
-            raise InputError(
-                f"the query has {length} tokens with its prefix",
-                f"Shorten it: '{self.conf.name}' reads {self.conf.max_tokens}",
-            )
-
-    def _vectors(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The queries' full vectors, x_QD float32 of length 1."""
-        return self._loaded().encode_texts(list(queries), "query")
-
-    def _loaded(self) -> QueryEncoder:
-        if self._encoder is None:
-            with self.progress.step("loading the model", None, "models"):
-                self._encoder = self._loader(self.conf, self._precision)
-        return self._encoder
 
     def _complain(self, source: str | None) -> NoReturn:
         files = self.source.files(self.source.filter())

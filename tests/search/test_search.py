@@ -86,6 +86,24 @@ def test_an_empty_query_is_refused(searcher: Searcher, query: str) -> None:
         searcher.search(query)
 
 
+@pytest.mark.parametrize(
+    ("query", "is_told"),
+    [
+        ("what does the committer append in pyiceberg 0.12?", False),
+        ("สวัสดีครับ คุณสบายดีไหม", True),
+        ("как работает индекс", True),
+        ("数据库索引如何工作", True),
+        ("\u200b?\u200b", False),
+    ],
+)
+def test_a_query_in_a_language_that_the_tokenizer_barely_knows_is_answered_with_a_warning(
+    embedded: Embedded, query: str, is_told: bool
+) -> None:
+    told = Told()
+    assert len(Searcher.open(embedded.lake, embedded.conf, progress=told).search(query, k=3)) == 3
+    assert any("hardly knows the query's words" in line for line in told.lines) == is_told
+
+
 def test_a_query_longer_than_the_model_reads_is_refused(searcher: Searcher) -> None:
     assert len(searcher.search("fox " * 510, k=1)) == 1
     with pytest.raises(InputError, match=r"513 tokens with its prefix.*reads 512"):
@@ -168,7 +186,7 @@ def small(local_config: LakeConfig, embedded: Embedded) -> Lake:
 def _searcher(lake: Lake, like: Searcher) -> Searcher:
     """Another lake's, with the model that is loaded already."""
     made = Searcher.open(lake, like.conf)
-    made._encoder = like._encoder
+    made._queries = like._queries
     return made
 
 

@@ -19,7 +19,8 @@ from pipelines.lake.config import SparkConfig
 from pipelines.publish.config import PublishConfig
 from pipelines.publish.report import Request
 from pipelines.publish.run import publish
-from pipelines.search.search import QueryEncoder, Searcher
+from pipelines.search.queries import QueryEncoder
+from pipelines.search.search import Searcher
 from pipelines.search.serve.app import make_app
 from pipelines.search.serve.desk import Desk
 from pipelines.search.serve.faults import told

@@ -23,7 +23,8 @@ from pipelines.progress import Silent
 from pipelines.search.choice import conf_for
 from pipelines.search.config import SearchConfig
 from pipelines.search.hits import Hit
-from pipelines.search.search import Loader, QueryEncoder, Searcher, load_encoder
+from pipelines.search.queries import Loader, QueryEncoder, load_encoder
+from pipelines.search.search import Searcher
 from pipelines.search.serve.question import Question
 
 # A searcher may hold the vectors of a funnel, so not many.
