@@ -11,7 +11,9 @@ from jobs.console import ConsoleProgress
 from jobs.settings import Settings
 from pipelines.embed.status import model_counts
 from pipelines.lake import Lake
-from pipelines.lake.counts import document_counts
+from pipelines.lake.counts import document_counts, live_rows
+from pipelines.lake.faults import explained
+from pipelines.lake.serving import published, releases, serving_tables
 from pipelines.progress import Progress
 
 
@@ -47,8 +49,39 @@ def status_of(lake: Lake, progress: Progress) -> dict[str, Any]:
             key: {"rows": model.rows, "pending": model.pending, "rejects": model.rejects}
             for key, model in models.items()
         },
+        "serving": {name: _serving(lake, name) for name in serving_tables(lake)},
         "balanced": balanced,
     }
+
+
+def _serving(lake: Lake, name: str) -> dict[str, Any]:
+    """What a serving table holds, and whether the embeddings have changed since it was published."""
+    table = lake.table(name)
+    with explained(lake.config):
+        state = published(table)
+        if state is None:
+            return {}
+        return {
+            "model": state.model,
+            "dim": state.dim,
+            "type": state.type,
+            "rotated": state.rotated,
+            "rows": live_rows(table),
+            "releases": list(releases(table)),
+            "current": state.embeddings == lake.table("embeddings").metadata.current_snapshot_id,
+        }
+
+
+def _serving_table(tables: dict[str, Any]) -> Table:
+    shown = Table(title="serving tables", title_justify="left")
+    for name in ("table", "model", "vectors", "rows", "releases", "embeddings since"):
+        shown.add_column(name, justify="right" if name == "rows" else "left")
+    for name, one in tables.items():
+        vectors = f"{one['dim']} x {one['type']}{', rotated' if one['rotated'] else ''}"
+        since = "as published" if one["current"] else "changed: run 'embedlake publish'"
+        releases = Text(", ".join(one["releases"]))
+        shown.add_row(Text(name), Text(one["model"]), vectors, f"{one['rows']:,}", releases, since)
+    return shown
 
 
 def _print(counts: dict[str, Any], console: Console) -> None:
@@ -67,6 +100,8 @@ def _print(counts: dict[str, Any], console: Console) -> None:
         console.print(models)
     else:
         console.print("no embeddings yet: run 'embedlake embed'")
+    if counts["serving"]:
+        console.print(_serving_table(counts["serving"]))
     console.print(
         "balanced: every document and chunk is accounted for"
         if counts["balanced"]

@@ -4,16 +4,20 @@ Every publication writes it into the summary of its snapshot, so that a release 
 itself what it is, and into a property of the table, by the same commit, since snapshots expire.
 """
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 
+from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from pipelines.encoder.quantise import VectorType
 from pipelines.errors import InputError, ModelError
 from pipelines.lake.delta import RUN_PROPERTY
-from pipelines.lake.tables import PUBLISHED_PROPERTY
+from pipelines.lake.faults import explained
+from pipelines.lake.lake import Lake
+from pipelines.lake.tables import BY_NAME, PUBLISHED_PROPERTY
 
 _REPUBLISH = "Publish it again with --rebuild"
 
@@ -117,6 +121,25 @@ def snapshot_as_of(table: Table, as_of: str) -> int:
     known = releases(table)
     told = f"It has {', '.join(known)}" if known else "It has no release: 'embedlake publish --release NAME'"
     raise InputError(f"the table '{table.name()[-1]}' has no release or snapshot '{as_of}'", told)
+
+
+def serving_tables(lake: Lake) -> list[str]:
+    """The names of the tables that something was published to, sorted."""
+    found = []
+    with explained(lake.config):
+        try:
+            listed = lake.catalog.list_tables(lake.config.namespace)
+        except NoSuchNamespaceError:
+            return []
+        for *_, name in listed:
+            if name in BY_NAME:
+                continue
+            with contextlib.suppress(
+                NoSuchTableError
+            ):  # dropped just now; or of a format that is not Iceberg
+                if PUBLISHED_PROPERTY in lake.catalog.load_table(lake.identifier(name)).properties:
+                    found.append(name)
+    return sorted(found)
 
 
 def releases(table: Table) -> dict[str, int]:

@@ -27,6 +27,7 @@ _STAGES = (
     "control",
     "planning",
     "cluster",
+    "encodings",
     "publish",
     "search",
     "maintain",

@@ -171,6 +171,14 @@ def test_a_release_is_published_searched_indexed_measured_and_brought_back(
     again = profile.run("publish", *small)
     assert again.code == 0, again.err
     assert "nothing new" in again.out
+    serving = profile.run("status", "--json").json()["serving"]
+    assert serving == {
+        first["table"]: {
+            **{"model": serving[first["table"]]["model"], "dim": 64, "type": "int8", "rotated": True},
+            **{"rows": first["rows"], "releases": ["one"], "current": True},
+        }
+    }
+    assert "serving_minilm_64_int8" in profile.run("status").out.replace("\n", "")
 
     on_it = ["--table", first["table"], "-k", "5", "--json"]
     hits = profile.run("search", QUERY, *on_it, "--as-of", "one").json()

@@ -1,17 +1,14 @@
 """Which tables of a lake can be searched, and how: read from the catalogue and manifests, no data."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 from pyiceberg.table import Table
 
 from pipelines.encoder.conf import ModelConf
 from pipelines.errors import EmbedlakeError, ModelError
 from pipelines.lake import Lake
 from pipelines.lake.models import recorded_models
-from pipelines.lake.serving import releases
-from pipelines.lake.tables import BY_NAME, PUBLISHED_PROPERTY
+from pipelines.lake.serving import releases, serving_tables
 from pipelines.lake.vector_source import EMBEDDINGS, VectorSource
 from pipelines.search.choice import choose_model, conf_for
 
@@ -76,7 +73,7 @@ def overview(lake: Lake, conf: ModelConf) -> Overview:
         EmbedlakeError: Nothing can: what is wrong with the embeddings. Or the catalogue does not answer.
     """
     tables, faults = [], {}
-    for name in (EMBEDDINGS, *sorted(_serving_tables(lake))):
+    for name in (EMBEDDINGS, *serving_tables(lake)):
         try:
             tables.append(_searchable(lake, conf, name))
         except EmbedlakeError as error:
@@ -84,22 +81,6 @@ def overview(lake: Lake, conf: ModelConf) -> Overview:
     if not tables:
         raise faults[EMBEDDINGS]
     return Overview(tables, faults)
-
-
-def _serving_tables(lake: Lake) -> Iterator[str]:
-    try:
-        listed = lake.catalog.list_tables(lake.config.namespace)
-    except NoSuchNamespaceError:
-        return
-    for *_, name in listed:
-        if name in BY_NAME:
-            continue
-        try:
-            table = lake.catalog.load_table(lake.identifier(name))
-        except NoSuchTableError:  # dropped just now; or of another format, which some catalogues list too
-            continue
-        if PUBLISHED_PROPERTY in table.properties:
-            yield name
 
 
 def _searchable(lake: Lake, conf: ModelConf, name: str) -> Searchable:
