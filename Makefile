@@ -12,7 +12,7 @@ setup: ## .venv with the locked dependencies, and the Spark jars (once; then not
 browser: ## Chromium, which the tests of the search page need (Debian, as root; else it says what to install)
 	@bash infra/browser.sh
 
-demo: setup ## documentation of the installed packages -> curate -> embed -> three searches
+demo: setup ## documentation of the installed packages -> curate -> embed -> publish -> four searches
 	@$(RUN)embedlake demo
 
 test: setup ## the tests, without the slow ones (a seeded sample of those where CI is set)

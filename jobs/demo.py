@@ -15,10 +15,15 @@ from jobs.demo_corpus import write_demo_corpus
 from jobs.guard import guarded
 from jobs.search import hits_table
 from jobs.settings import Settings, load_settings
-from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.conf import ModelConf, load_model_conf
 from pipelines.lake import Lake
+from pipelines.lake.vector_source import EMBEDDINGS
+from pipelines.publish.config import PublishConfig
+from pipelines.search.queries import QueryEncoder, load_encoder
 from pipelines.search.search import Searcher
 
+_DIM = 64
+_PUBLISH = ["--dim", str(_DIM), "--rotate", "--release", "demo"]
 _QUERIES = (
     "how do I remove duplicate rows from a table",
     "roll back a table to an earlier snapshot",
@@ -27,7 +32,7 @@ _QUERIES = (
 
 
 def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: int) -> None:
-    """Writes the corpus, then curate, embed, status and three searches, each printed before it is run.
+    """Writes the corpus, then curate, embed, publish, status and searches, each printed before it is run.
 
     Raises:
         SystemExit: With the exit code of the first command that fails.
@@ -47,7 +52,7 @@ def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: 
     options = ["--profile", profile] if profile != "local" else []
     options += ["--lake", str(place)] if profile == "local" else []
     options += [word for assignment in assignments for word in ("--set", assignment)]
-    for command in (["curate", str(corpus)], ["embed"], ["status"]):
+    for command in (["curate", str(corpus)], ["embed"], ["publish", *_PUBLISH], ["status"]):
         _run(console, [*command, *options])
     settings = load_settings(profile, place if profile == "local" else None, assignments)
     _search(console, progress, settings, options)
@@ -59,10 +64,21 @@ def run(profile: str, lake: Path | None, assignments: Sequence[str], documents: 
 def _search(console: Console, progress: ConsoleProgress, settings: Settings, options: Sequence[str]) -> None:
     """What the commands print, by one process: each would load the model anew."""
     with guarded(False, settings.lake):
-        searcher = Searcher.open(Lake.open(settings.lake), load_model_conf(settings.model), progress=progress)
-        for query in _QUERIES:
-            _show(console, ["search", query, "--top", "3", *options])
-            console.print(hits_table(query, searcher.search(query, k=3)))
+        lake, conf = Lake.open(settings.lake), load_model_conf(settings.model)
+        loaded: list[QueryEncoder] = []
+
+        def load_once(conf: ModelConf, precision: str) -> QueryEncoder:
+            if not loaded:
+                loaded.append(load_encoder(conf, precision))
+            return loaded[0]
+
+        small = PublishConfig(dim=_DIM).table_name(conf.name, _DIM)
+        for table, queries in ((EMBEDDINGS, _QUERIES), (small, _QUERIES[-1:])):
+            searcher = Searcher.open(lake, conf, progress=progress, table=table, loader=load_once)
+            own = ["--table", table] if table != EMBEDDINGS else []
+            for query in queries:
+                _show(console, ["search", query, "--top", "3", *own, *options])
+                console.print(hits_table(query, searcher.search(query, k=3)))
 
 
 def _show(console: Console, words: Sequence[str]) -> None:
