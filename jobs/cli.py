@@ -293,7 +293,7 @@ def demo(
     context: typer.Context,
     documents: Annotated[int, typer.Option(min=100, help="About how many documents.")] = 3000,
 ) -> None:
-    """The documentation of the installed packages: curate, embed, status and three searches."""
+    """The documentation of the installed packages: curate, embed, publish, status and four searches."""
     from jobs.demo import run
 
     job: Job = context.obj
