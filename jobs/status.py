@@ -74,13 +74,16 @@ def _serving(lake: Lake, name: str) -> dict[str, Any]:
 
 def _serving_table(tables: dict[str, Any]) -> Table:
     shown = Table(title="serving tables", title_justify="left")
-    for name in ("table", "model", "vectors", "rows", "releases", "embeddings since"):
-        shown.add_column(name, justify="right" if name == "rows" else "left")
+    shown.add_column("table", no_wrap=True)
+    shown.add_column("vectors")
+    shown.add_column("rows", justify="right")
+    shown.add_column("releases", overflow="fold")
+    shown.add_column("embeddings since", overflow="fold")
     for name, one in tables.items():
         vectors = f"{one['dim']} x {one['type']}{', rotated' if one['rotated'] else ''}"
-        since = "as published" if one["current"] else "changed: run 'embedlake publish'"
+        since = "the same" if one["current"] else "changed: run 'embedlake publish'"
         releases = Text(", ".join(one["releases"]))
-        shown.add_row(Text(name), Text(one["model"]), vectors, f"{one['rows']:,}", releases, since)
+        shown.add_row(Text(name), vectors, f"{one['rows']:,}", releases, since)
     return shown
 
 

@@ -178,7 +178,7 @@ def test_a_release_is_published_searched_indexed_measured_and_brought_back(
             **{"rows": first["rows"], "releases": ["one"], "current": True},
         }
     }
-    assert "serving_minilm_64_int8" in profile.run("status").out.replace("\n", "")
+    assert "serving_minilm_64_int8" in profile.run("status").out
 
     on_it = ["--table", first["table"], "-k", "5", "--json"]
     hits = profile.run("search", QUERY, *on_it, "--as-of", "one").json()
