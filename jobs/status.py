@@ -78,12 +78,12 @@ def _serving_table(tables: dict[str, Any]) -> Table:
     shown.add_column("vectors")
     shown.add_column("rows", justify="right")
     shown.add_column("releases", overflow="fold")
-    shown.add_column("embeddings since", overflow="fold")
+    shown.add_column("state", no_wrap=True)
     for name, one in tables.items():
         vectors = f"{one['dim']} x {one['type']}{', rotated' if one['rotated'] else ''}"
-        since = "the same" if one["current"] else "changed: run 'embedlake publish'"
+        state = "current" if one["current"] else "behind"
         releases = Text(", ".join(one["releases"]))
-        shown.add_row(Text(name), vectors, f"{one['rows']:,}", releases, since)
+        shown.add_row(Text(name), vectors, f"{one['rows']:,}", releases, state)
     return shown
 
 
