@@ -37,7 +37,6 @@ def main() -> None:
     vectors_ND = perturbed(_ROWS)
     queries_QD = perturbed(_QUERIES, seed=9)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_CACHE_HOME"] = folder  # of fetched indexes
         lake = embedded_lake(Path(folder) / "lake", vectors_ND)
         del vectors_ND
         rows = _from_the_table(lake, queries_QD) + _in_memory(lake, queries_QD) + _by_index(lake, queries_QD)
@@ -51,7 +50,7 @@ def _from_the_table(lake: Lake, queries_QD: npt.NDArray[np.float32]) -> list[Row
     one = _seconds(lambda: scan_top(source, files, where, queries_QD[:1], _K), 3)
     many = _seconds(lambda: scan_top(source, files, where, queries_QD, _K), 1)
     key = describe_model(load_model_conf("minilm"), "float32").key
-    publish(lake, PublishConfig(table="short", dim=64, type="int8"), SparkConfig(), Request(model=key))
+    publish(lake, PublishConfig(table="short", dim=64, inline_rows=_ROWS), SparkConfig(), Request(model=key))
     short = VectorSource.open(lake, "short")
     of_short = short.files(None)
     small_Qd = short.query(queries_QD[:1], 64)
@@ -115,6 +114,7 @@ def _by_index(lake: Lake, queries_QD: npt.NDArray[np.float32]) -> list[Row]:
     where = source.filter()
     files = source.files(where)
     config = SearchConfig()
+    os.environ["XDG_CACHE_HOME"] = str(lake.config.dir)  # where indexes are fetched to
     started = perf_counter()
     made = build(lake, source, config, Silent())
     building = perf_counter() - started
