@@ -20,7 +20,7 @@ class SearchConfig(Config):
         shortlist: Vectors that are compared in full for a query.
         index_codes: How an index keeps vectors: `fp16`, or `int8` in half the bytes.
         index_probes: Lists of an index that a query looks into, of about 4 x sqrt(rows).
-        index_min_rows: Partitions with fewer rows get no index: looking at all of them is as fast.
+        index_min_rows: Partitions with fewer rows get no index: all of them are looked at.
         host: Interface that `serve` listens on.
         port: Its port.
     """

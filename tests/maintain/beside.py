@@ -51,7 +51,7 @@ class Play:
         folder: For the inputs of `curate`.
         jobs: What does a step, by name: `curate`, `maintain`, and those beside.
         beside: As `BESIDE`.
-        rounds: Most steps of each job while `curate` runs; all that there is time for where None.
+        rounds: Steps of each job beside `curate`; as many as there is time for where None.
     """
 
     schedule: Schedule
@@ -92,7 +92,7 @@ class Play:
     def _over_and_over(self, name: str, asked: Mapping[str, Any]) -> None:
         rounds = itertools.count() if self.rounds is None else range(self.rounds)
         for _ in rounds:
-            if self._ended:
+            if self.rounds is None and self._ended:
                 return
             self._step(name, asked)
 
