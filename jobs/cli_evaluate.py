@@ -106,7 +106,7 @@ def recall(
     rows: Annotated[int, typer.Option(min=2, help="Most vectors to look through, held in memory.")] = 200_000,
     sample: Annotated[int, typer.Option(min=1, help="Most queries from the lake's own vectors.")] = 200,
     seed: Annotated[int, typer.Option(help="Decides which rows and queries.")] = 0,
-    shortlists: Annotated[str, typer.Option(help="Shortlists of funnels.")] = "100,500,2000",
+    shortlists: Annotated[str, typer.Option(help="Shortlists of funnels.")] = "100,500,3000",
     dims: Dims = None,
     rotate: Annotated[
         bool, typer.Option("--rotate", help="Rotate the vectors to these rows before slicing.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
@@ -56,10 +57,10 @@ def deleted_positions(table: Table, file: ScanFile) -> npt.NDArray[np.int64]:
     """The positions that the file's deletes name."""
     found = [np.empty(0, dtype=np.int64)]
     for path in file.deletes:
-        with table.io.new_input(path).open() as stream:
-            deletes = pq.read_table(stream, columns=["file_path", "pos"])
-        own = np.asarray(deletes.column("file_path").to_numpy() == file.path, dtype=np.bool_)
-        found.append(deletes.column("pos").to_numpy()[own])
+        # Not by read_table, which makes a dataset of a stream first: 1 ms, many times what such a file costs.
+        with table.io.new_input(path).open() as stream, pq.ParquetFile(stream) as parquet:
+            deletes = parquet.read(columns=["file_path", "pos"], use_threads=False)
+        found.append(deletes.filter(pc.equal(deletes["file_path"], file.path))["pos"].to_numpy())
     return np.concatenate(found)
 
 

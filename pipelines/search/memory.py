@@ -69,8 +69,10 @@ class Held:
                 x_Nd[rows : rows + len(x_nd)] = slice_renormalise(x_nd, dim)
                 rows += len(x_nd)
                 keys.append(batch)
-        empty = pa.table({name: pa.array([], pa.large_string()) for name in KEYS})
-        return cls.of(x_Nd[:rows], pa.Table.from_batches(keys) if keys else empty, config, source.rotation)
+        held = pa.table({name: pa.array([], pa.large_string()) for name in KEYS})
+        if keys:  # in one piece: of a million rows in 64 pieces, a take of ten costs 10 ms
+            held = pa.Table.from_batches(keys).combine_chunks()
+        return cls.of(x_Nd[:rows], held, config, source.rotation)
 
     @classmethod
     def of(

@@ -23,6 +23,7 @@ from pipelines.lake.vectors import list_column
 from tests.benchmarks.debian import cache_folder, debian_descriptions
 
 _REAL, _CHARS = 40_000, 200
+_HELD_OUT = 200
 _FILE_ROWS = 16_384  # as embed writes at most
 
 
@@ -30,9 +31,10 @@ def perturbed(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """`count` vectors: a real one and a third of the difference of two others, of length 1.
 
     The differences lie as the corpus does, so that neighbours are as near as real ones; no two are equal.
+    None is of those held out.
     """
     rng = np.random.default_rng(seed)
-    real_ND = _real()
+    real_ND = _real()[:-_HELD_OUT]
     made_ND = np.empty((count, real_ND.shape[1]), dtype=np.float32)
     for start in range(0, count, 100_000):
         size = min(100_000, count - start)
@@ -40,6 +42,11 @@ def perturbed(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
         rows_nD = real_ND[base] + (real_ND[one] - real_ND[other]) / 3
         made_ND[start : start + size] = rows_nD / np.linalg.norm(rows_nD, axis=1, keepdims=True)
     return made_ND
+
+
+def held_out() -> npt.NDArray[np.float32]:
+    """200 real vectors, to be queries: a moved one would find its own siblings, all the nearer, at once."""
+    return _real()[-_HELD_OUT:]
 
 
 def doc_ids(count: int, start: int = 0) -> list[str]:
