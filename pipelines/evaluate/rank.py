@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.encoder.quantise import VectorType, bytes_per_vector, decode, encode
+from pipelines.encoder.rotation import mixing
 
 Kind = VectorType | Literal["binary+rerank"]
 KINDS: tuple[Kind, ...] = (*get_args(VectorType), "binary+rerank")
@@ -62,6 +63,14 @@ def as_stored(x_ND: npt.NDArray[np.float32], kind: VectorType, dim: int) -> npt.
     """
     stored_NB, scale_N = encode(slice_renormalise(x_ND, dim), kind)
     return slice_renormalise(decode(stored_NB, kind, dim, scale_N), dim)
+
+
+def mixed(
+    documents_ND: npt.NDArray[np.float32], queries_QD: npt.NDArray[np.float32], dim: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Both with the first `dim` coordinates mixed, as `publish --rotate` has them before it takes signs."""
+    turn = mixing(documents_ND.shape[1], dim)
+    return turn.apply(documents_ND), turn.apply(queries_QD)
 
 
 def rank(

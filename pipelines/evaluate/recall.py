@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipelines.encoder.quantise import VectorType
 from pipelines.encoder.rotation import Moment, Rotation
 from pipelines.errors import ConfigError, ModelError
-from pipelines.evaluate.rank import Kind, Ranking, rank, searched_bytes
+from pipelines.evaluate.rank import Kind, Ranking, mixed, rank, searched_bytes
 from pipelines.lake.vector_source import VectorSource
 from pipelines.progress import Progress
 
@@ -178,7 +178,10 @@ def measure(
     found = []
     with progress.step("measuring recall", len(ways) + 2, "ways") as step:
         for number, (kind, dim) in enumerate(ways):
-            own = answers(rank(documents_ND, queries_QD, kind, dim, k + 1), sample.own_Q, k)
+            both = (documents_ND, queries_QD)
+            if rotate and kind == "binary":
+                both = mixed(*both, dim)
+            own = answers(rank(*both, kind, dim, k + 1), sample.own_Q, k)
             found.append(Found(kind, dim, searched_bytes(kind, dim), recall(exact, own)))
             step.done(number + 1)
         most = min(max(shortlists, default=0), len(documents_ND) - 1)
@@ -187,7 +190,10 @@ def measure(
             ("signs", "binary", full - full % 8),
         )
         for name, short_kind, dim in funnels if most else ():
-            ranked = rank(documents_ND, queries_QD, short_kind, dim, most + 1)
+            both = (documents_ND, queries_QD)
+            if short_kind == "binary":
+                both = mixed(*both, dim)  # as the funnel in memory does
+            ranked = rank(*both, short_kind, dim, most + 1)
             short = answers(ranked, sample.own_Q, most)
             for size in shortlists:
                 # What is in the shortlist is ranked in full: of the exact answer, all that is there is found.

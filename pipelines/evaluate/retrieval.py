@@ -1,5 +1,5 @@
 """Retrieval quality of a model on a data set: encode once, then every dimension and type."""
-# ruff: noqa: N815  (array names carry their shape: x_ND)
+# ruff: noqa: N806, N815  (array names carry their shape: x_ND)
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from pipelines.evaluate.bm25 import bm25_rankings
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.evaluate.judgements import gains
 from pipelines.evaluate.metrics import DEPTH, Judgements, Scores, score
-from pipelines.evaluate.rank import Kind, check_kinds, rank, searched_bytes
+from pipelines.evaluate.rank import Kind, check_kinds, mixed, rank, searched_bytes
 from pipelines.evaluate.report import Report, Row
 from pipelines.evaluate.vectors import encode_texts
 from pipelines.progress import Progress
@@ -152,9 +152,10 @@ class _Ranked:
 
     def scores(self, dim: int, kind: Kind) -> Scores:
         """Of vectors at this dimension, stored in this type."""
-        ranking = rank(
-            self._documents_ND, self._queries_QD, kind, dim, DEPTH, shortlist=self._config.shortlist
-        )
+        documents_ND, queries_QD = self._documents_ND, self._queries_QD
+        if self._config.rotate and kind in ("binary", "binary+rerank"):
+            documents_ND, queries_QD = mixed(documents_ND, queries_QD, dim)
+        ranking = rank(documents_ND, queries_QD, kind, dim, DEPTH, shortlist=self._config.shortlist)
         return self._scored(ranking.rows_QK.tolist())
 
     def bm25(self) -> Scores:

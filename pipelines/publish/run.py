@@ -17,7 +17,7 @@ from uuid import uuid4
 from pyiceberg.table import Table
 
 from pipelines.encoder.quantise import bytes_per_vector
-from pipelines.encoder.rotation import Moment, Rotation
+from pipelines.encoder.rotation import Moment, Rotation, mixing
 from pipelines.errors import CommitError, ConfigError, ModelError
 from pipelines.lake import Lake
 from pipelines.lake.config import SparkConfig
@@ -208,7 +208,10 @@ class _Publication:
         moment = Moment.none(self.dimension)
         for part in self._spread("fitting the rotation", fit, changes):
             moment = moment.plus(part)
-        return RotationRecord(Rotation.fit(moment), moment)
+        rotation = Rotation.fit(moment)
+        if self.config.type == "binary":
+            rotation = rotation.then(mixing(self.dimension, self.dim))
+        return RotationRecord(rotation, moment)
 
     def _do(self, job: Job, changes: Changes) -> Result:
         return joined(self._spread("publishing", partial(do_task, job), changes))

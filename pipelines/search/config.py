@@ -17,8 +17,8 @@ class SearchConfig(Config):
         funnel_dim: Dimensions of the shortlist's vectors.
         funnel_rotate: Whether those are rotated first, to where the vectors in memory have their energy. Not
             where the table was published rotated: its first dimensions are those already.
-        shortlist: Vectors that are compared in full for a query. Of a million by MiniLM 3,000 held 0.987 of the
-            exact ten best, and 500 held 0.944 (RESULTS.md, "Search").
+        shortlist: Vectors that are compared in full for a query. Of a million by MiniLM 3,000 held 0.987 of
+            the exact ten best, and 500 held 0.944 (RESULTS.md, "Search").
         index_codes: How an index keeps vectors: `fp16`, or `int8` in half the bytes.
         index_probes: Lists of an index that a query looks into, of about 4 x sqrt(rows).
         index_min_rows: Partitions with fewer rows get no index: all of them are looked at.

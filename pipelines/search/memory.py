@@ -16,7 +16,7 @@ from pyiceberg.expressions import BooleanExpression
 
 from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.encoder.quantise import encode, hamming
-from pipelines.encoder.rotation import Moment, Rotation
+from pipelines.encoder.rotation import Moment, Rotation, mixing
 from pipelines.lake.scan import ScanFile
 from pipelines.lake.vector_source import KEYS, VectorSource
 from pipelines.search.config import SearchConfig
@@ -26,6 +26,7 @@ from pipelines.search.top_k import Ranked, exact_scores
 _SLACK = 1e-4
 # The best of every 64th score bound the best of all from below, and take 1/64 of the time to find.
 _SAMPLE = 64
+_BLOCK = 16_384  # vectors turned at a time
 _FIT_ROWS = 50_000  # a choice, not measured: many times the dimension, and fitted in a moment
 
 Mask = npt.NDArray[np.bool_]
@@ -72,7 +73,9 @@ class Held:
         held = pa.table({name: pa.array([], pa.large_string()) for name in KEYS})
         if keys:  # in one piece: of a million rows in 64 pieces, a take of ten costs 10 ms
             held = pa.Table.from_batches(keys).combine_chunks()
-        return cls.of(x_Nd[:rows], held, config, source.rotation)
+        # Of binary codes the coordinates were mixed: the first hold no more than the others.
+        rotated = None if source.type == "binary" else source.rotation
+        return cls.of(x_Nd[:rows], held, config, rotated)
 
     @classmethod
     def of(
@@ -92,7 +95,8 @@ class Held:
         """
         dim = min(config.funnel_dim, x_Nd.shape[1])
         if config.funnel == "binary":
-            return cls(x_Nd, keys, None, _signs(x_Nd), None)
+            turn = mixing(x_Nd.shape[1], x_Nd.shape[1] - x_Nd.shape[1] % 8)
+            return cls(x_Nd, keys, None, _signs(x_Nd, turn), turn)
         if not config.funnel_rotate or rotated is not None or len(x_Nd) == 0:
             return cls(x_Nd, keys, slice_renormalise(x_Nd, dim), None, None)
         sample_nd = x_Nd[:: max(1, len(x_Nd) // _FIT_ROWS)]
@@ -123,7 +127,9 @@ class Held:
             scores_N = self.short_Ns @ short_s
         else:
             assert self.codes_NB is not None
-            scores_N = -hamming(self.codes_NB, _signs(x_d[None, :])[0]).astype(np.float32)
+            assert self.rotation is not None
+            asked_B = _signs(x_d[None, :], self.rotation)[0]
+            scores_N = -hamming(self.codes_NB, asked_B).astype(np.float32)
         if mask_N is not None:
             scores_N[~mask_N] = -np.inf
         wanted = max(k, shortlist)
@@ -172,10 +178,12 @@ def _at_least(scores_N: npt.NDArray[np.float32], k: int, slack: float = _SLACK) 
     return finite_n
 
 
-def _signs(x_Nd: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+def _signs(x_Nd: npt.NDArray[np.float32], turn: Rotation) -> npt.NDArray[np.uint8]:
     usable = x_Nd.shape[1] - x_Nd.shape[1] % 8
-    codes_NB, _ = encode(x_Nd[:, :usable], "binary")
-    return codes_NB
+    codes = [np.empty((0, usable // 8), dtype=np.uint8)]
+    for start in range(0, len(x_Nd), _BLOCK):
+        codes.append(encode(turn.apply(x_Nd[start : start + _BLOCK])[:, :usable], "binary")[0])
+    return np.concatenate(codes)
 
 
 def mask_of(keys: pa.Table, column: str, value: str) -> Mask:

@@ -3,7 +3,7 @@ import numpy.typing as npt
 import pytest
 
 from pipelines.encoder.matryoshka import slice_renormalise
-from pipelines.encoder.rotation import Moment, Rotation
+from pipelines.encoder.rotation import Moment, Rotation, mixing
 from pipelines.errors import ModelError
 
 
@@ -64,3 +64,20 @@ def test_no_vectors_and_vectors_that_are_no_numbers_fit_nothing() -> None:
 def test_vectors_of_another_dimension_are_refused() -> None:
     with pytest.raises(ModelError, match="dimension 24, the vectors of 8"):
         Rotation.fit(Moment.of(corpus())).apply(corpus(dim=8))
+
+
+def test_mixing_changes_no_inner_product_and_leaves_the_other_coordinates() -> None:
+    x_ND = corpus()
+    mixed_ND = mixing(24, 16).apply(x_ND)
+    assert np.array_equal(mixed_ND[:, 16:], x_ND[:, 16:])
+    assert np.abs(mixed_ND[:100, :16] @ mixed_ND[:, :16].T - x_ND[:100, :16] @ x_ND[:, :16].T).max() < 1e-5
+    assert np.array_equal(mixing(24, 16).matrix_DD, mixing(24, 16).matrix_DD)
+
+
+def test_mixed_coordinates_hold_about_as_much_each() -> None:
+    x_ND = corpus()
+    fitted = Rotation.fit(Moment.of(x_ND))
+    held_D = (fitted.apply(x_ND) ** 2).mean(axis=0)
+    mixed_D = (fitted.then(mixing(24, 24)).apply(x_ND) ** 2).mean(axis=0)
+    assert held_D.max() > 100 * held_D.min()
+    assert mixed_D.max() < 10 * mixed_D.min()

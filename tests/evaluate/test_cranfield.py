@@ -51,6 +51,11 @@ def test_fewer_bytes_cost_little(plain: Report, kind: Kind, share: float) -> Non
     assert row(plain, 384, kind).share >= share
 
 
+@pytest.mark.parametrize(("kind", "share"), [("float16", 0.999), ("int8", 0.995), ("binary+rerank", 0.97)])
+def test_fewer_bytes_cost_little_of_rotated_vectors_too(rotated: Report, kind: Kind, share: float) -> None:
+    assert row(rotated, 384, kind).share >= share
+
+
 def test_bm25_is_as_good_as_it_should_be(plain: Report) -> None:
     assert plain.bm25.ndcg == pytest.approx(0.482, abs=0.005)
 

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.rotation import Rotation, mixing
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ConfigError, InputError, ModelError
 from pipelines.lake import Lake, LakeConfig
@@ -153,6 +155,20 @@ def test_a_rotation_is_kept_by_increments_and_fitted_anew_when_it_is_worth_it(
     assert serving_rows(lake, "serving") == expected_rows(lake, "serving")
     roll_back(lake, "serving", "first")
     assert serving_rows(lake, "serving") == serving_rows(lake, "serving", "first")
+
+
+def test_rotated_codes_of_signs_have_their_coordinates_mixed(local_config: LakeConfig) -> None:
+    lake = filled(local_config, documents=20)
+    put(lake, CONFIG.model_copy(update={"dim": 8, "type": "binary", "rotate": True}))
+    state = published(lake.table("serving"))
+    assert state is not None
+    record = recorded_rotation(lake, state)
+    assert record is not None
+    fitted = Rotation.fit(record.moment)
+    assert np.allclose(record.rotation.matrix_DD, fitted.then(mixing(DIM, 8)).matrix_DD, atol=1e-5)
+    # They hold what they did, together.
+    assert record.rotation.energy(record.moment, 8) == pytest.approx(fitted.energy(record.moment, 8))
+    assert serving_rows(lake, "serving") == expected_rows(lake, "serving")
 
 
 @pytest.mark.parametrize(
