@@ -16,7 +16,7 @@ demo: setup ## documentation of the installed packages -> curate -> embed -> pub
 	@$(RUN)embedlake demo
 
 test: setup ## the tests, without the slow ones (a seeded sample of those where CI is set)
-	@$(RUN)python -m pytest $(PYTEST_ARGS)
+	@$(RUN)python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: setup ## the slow tests
 	@$(RUN)python -m pytest -m slow $(PYTEST_ARGS)

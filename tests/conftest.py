@@ -1,4 +1,4 @@
-"""What the tests share: one Spark, one Ray, one S3 server with a REST catalogue, each started once."""
+"""What the tests of a process share: one Spark, one Ray, one S3 server with a catalogue, each begun once."""
 
 import os
 import signal
@@ -30,17 +30,22 @@ for name in [name for name in os.environ if name.startswith("EMBEDLAKE_")]:
     del os.environ[name]  # a developer's own settings must not decide a test
 
 _SLOW_IN_CI = 3
+_SLOW_SEED = os.environ.setdefault("SLOW_SEED", date.today().isoformat())  # for pytest-xdist's processes too
+# Their files take longest: begun first, they do not keep one of two processes waiting for the other.
+_LONG = ("e2e", "curate", "maintain")
+
+
+def pytest_report_header() -> str:
+    return f"slow tests in CI: {_SLOW_IN_CI}, drawn by SLOW_SEED={_SLOW_SEED}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves slow tests out unless -m asks for them; CI keeps a sample of them, drawn by the day."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
     if config.option.markexpr:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]
-    seed = os.environ.get("SLOW_SEED", date.today().isoformat())
-    drawn = Random(seed).sample(slow, min(_SLOW_IN_CI, len(slow))) if os.environ.get("CI") else []
-    if drawn:
-        print(f"\nslow tests of SLOW_SEED={seed}: {', '.join(item.nodeid for item in drawn)}")  # noqa: T201
+    drawn = Random(_SLOW_SEED).sample(slow, min(_SLOW_IN_CI, len(slow))) if os.environ.get("CI") else []
     left_out = [item for item in slow if item not in drawn]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
