@@ -13,8 +13,8 @@ _COMMON = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "1",
-    # Many jobs share a table; Spark and pyiceberg both rebase an append. 4, the default, ran out in tests
-    # of facts.md with six writers, 20 did not.
+    # Many jobs share a table; Spark and pyiceberg both rebase an append. 4, the default, ran out with
+    # six writers, 20 did not.
     "commit.retry.num-retries": "20",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",

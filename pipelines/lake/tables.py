@@ -182,8 +182,7 @@ EMBEDDINGS = TableSpec(
     ),
     properties=_ROW_CHANGES
     | {
-        # facts.md: 50,000 x 768 float32 as zstd-1 + byte-stream split is 2,601 bytes a vector and the
-        # fastest to write and to read; a dictionary and statistics of the vector column are of no use.
+        # The vector column is split by bytes (`datafiles.py`); statistics of it are of no use.
         "write.metadata.metrics.column.embedding.element": "none",
         "write.metadata.metrics.column.unit": "full",
         "write.metadata.metrics.column.chunk_id": "none",
