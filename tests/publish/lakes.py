@@ -19,7 +19,7 @@ from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import ParquetLayout, write_data_file
 from pipelines.lake.models import record_model
 from pipelines.lake.rotations import recorded_rotation
-from pipelines.lake.serving import published_at, snapshot_as_of
+from pipelines.lake.serving import published, snapshot_as_of
 from tests.chunks import ChunkText, append_chunks, corpus
 from tests.faults.changes import _by_partition
 
@@ -93,7 +93,8 @@ def serving_rows(lake: Lake, name: str, as_of: str | None = None) -> list[dict[s
 def expected_rows(lake: Lake, name: str, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What it must hold: computed from the tables as they are, all at once."""
     table = lake.table(name)
-    state = published_at(table, table.metadata.current_snapshot_id or 0)
+    state = published(table)  # its snapshot may have expired, where `maintain` made the current one
+    assert state is not None
     rows = lake.table("embeddings").scan(row_filter=f"model = '{state.model}'").to_arrow().sort_by("chunk_id")
     chunks = {row["chunk_id"]: row for row in lake.table("chunks").scan().to_arrow().to_pylist()}
     full_ND = np.stack(rows["embedding"].to_pylist()).astype(np.float32)
