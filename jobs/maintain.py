@@ -43,6 +43,8 @@ def _print(report: MaintainReport, console: Console) -> None:
         shown.add_row(Text(table.name), *_cells(table))
     console.print(shown)
     for table in report.tables:
+        if table.rows:
+            console.print(f"{table.name}: {table.rows:,} rows that nothing needs any more", highlight=False)
         for step, reason in table.skipped.items():
             line = f"{table.name}: {step} left to the next run ({reason})"
             console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -99,6 +99,15 @@ def published_at(table: Table, snapshot_id: int) -> Published:
     )
 
 
+def known_runs(table: Table) -> set[str]:
+    """The run_ids of all publications that the table's snapshots and its property are of."""
+    texts = [table.properties.get(PUBLISHED_PROPERTY)]
+    for snapshot in table.snapshots():
+        if snapshot.summary is not None:
+            texts.append(snapshot.summary.additional_properties.get(PUBLISHED_PROPERTY))
+    return {Published.from_json(text).run_id for text in texts if text is not None}
+
+
 def snapshot_of_run(table: Table, run_id: str) -> Snapshot | None:
     """The snapshot that a publication made; None where it has expired."""
     for snapshot in table.snapshots():

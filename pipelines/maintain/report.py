@@ -14,6 +14,7 @@ class TableReport:
         name: The table's.
         before: Its files when it was looked at.
         after: Its files afterwards; those before on a dry run.
+        rows: Rows taken out that nothing needs any more: rotations of publications that are gone.
         rewritten: Data files that were written anew, or would be.
         snapshots: Snapshots expired.
         branches: Branches of dead runs dropped.
@@ -26,6 +27,7 @@ class TableReport:
     name: str
     before: TableFiles
     after: TableFiles
+    rows: int = 0
     rewritten: int = 0
     snapshots: int = 0
     branches: int = 0

@@ -1,6 +1,7 @@
 """The maintain run: a table's data files, deletes, manifests, branches, snapshots, orphans, in this order.
 
-It needs no state of its own, and may be killed anywhere. What a death leaves behind, step by step:
+Before them, rows that nothing needs any more (`rotations.py`). It needs no state of its own, and may be killed
+anywhere. What a death leaves behind, step by step:
 
 - while files are written, before the commit: orphans. The table is as it was. They go when they are old.
 - in a commit: Iceberg swaps one pointer. The table holds the same rows before and after, in other files. A
@@ -28,6 +29,8 @@ from pipelines.lake import Lake
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.faults import explained
 from pipelines.lake.spark import spark_session
+from pipelines.lake.tables import ROTATIONS
+from pipelines.maintain import rotations
 from pipelines.maintain.config import MaintainConfig
 from pipelines.maintain.files import TableFiles, Thresholds, files_of
 from pipelines.maintain.orphans import remove, total_size
@@ -105,6 +108,7 @@ class _Maintenance:
         files = self._files()
         self._report = TableReport(self.name, files, files)
         for label, step in (
+            ("rows", self._rows),
             ("data files", self._data_files),
             ("delete files", self._delete_files),
             ("manifests", self._manifests),
@@ -133,6 +137,15 @@ class _Maintenance:
         table = self.lake.table(self.name)
         with explained(self.lake.config):
             return files_of(table, Thresholds.of(table, self.config))
+
+    def _rows(self) -> None:
+        if self.name != ROTATIONS.name:
+            return
+        with explained(self.lake.config):
+            runs = rotations.unneeded(self.lake, _ago(self.config.expire_days))
+            if runs and not self.dry_run:
+                rotations.remove(self.lake, runs)
+        self._report.rows = len(runs)
 
     def _data_files(self) -> None:
         found = self._files()

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -39,6 +40,8 @@ Step = Callable[[Lake, Mapping[str, Any]], None]
 # Where old files go at once, a reader may lose some, and says so; the next run of the same goes on.
 _LOST = ("a file is gone", "FileNotFound", "NotFoundException", "NoSuchFile", "compacted and their old files")
 _TRIES = 8
+# Seconds. A job that finds nothing to do takes hundredths of one: over and over it keeps a core from the others.
+_PAUSE = 1.0
 
 
 @dataclass
@@ -62,7 +65,7 @@ class Play:
     rounds: int | None = None
     steps: "Counter[str]" = field(default_factory=Counter)
     lost: "Counter[str]" = field(default_factory=Counter)
-    _ended: bool = False
+    _ended: Event = field(default_factory=Event)
 
     def run(self) -> list[str]:
         """What is wrong in the end; nothing where all is exact."""
@@ -76,7 +79,7 @@ class Play:
                 for one in running:
                     one.result()
             finally:
-                self._ended = True
+                self._ended.set()
         # What they did last while others did, their next run finds.
         for name, asked in self.beside:
             self._step(name, asked)
@@ -87,14 +90,16 @@ class Play:
             for asked in self._inputs[1:]:
                 self._step("curate", asked)
         finally:
-            self._ended = True
+            self._ended.set()
 
     def _over_and_over(self, name: str, asked: Mapping[str, Any]) -> None:
         rounds = itertools.count() if self.rounds is None else range(self.rounds)
         for _ in rounds:
-            if self.rounds is None and self._ended:
+            if self.rounds is None and self._ended.is_set():
                 return
             self._step(name, asked)
+            if self.rounds is None:
+                self._ended.wait(_PAUSE)
 
     def _step(self, name: str, asked: Mapping[str, Any]) -> None:
         for left in reversed(range(_TRIES)):
