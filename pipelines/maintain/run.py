@@ -1,7 +1,7 @@
 """The maintain run: a table's data files, deletes, manifests, branches, snapshots, orphans, in this order.
 
-Before them, rows that nothing needs any more (`rotations.py`). It needs no state of its own, and may be killed
-anywhere. What a death leaves behind, step by step:
+Before them, rows that nothing needs any more (`rotations.py`). It needs no state of its own, and may be
+killed anywhere. What a death leaves behind, step by step:
 
 - while files are written, before the commit: orphans. The table is as it was. They go when they are old.
 - in a commit: Iceberg swaps one pointer. The table holds the same rows before and after, in other files. A

@@ -40,7 +40,7 @@ Step = Callable[[Lake, Mapping[str, Any]], None]
 # Where old files go at once, a reader may lose some, and says so; the next run of the same goes on.
 _LOST = ("a file is gone", "FileNotFound", "NotFoundException", "NoSuchFile", "compacted and their old files")
 _TRIES = 8
-# Seconds. A job that finds nothing to do takes hundredths of one: over and over it keeps a core from the others.
+# Seconds. A job that finds nothing to do takes hundredths of one, and over and over keeps a core busy.
 _PAUSE = 1.0
 
 
