@@ -45,10 +45,15 @@ def parsed_filter(table: Table, where: str) -> BooleanExpression:
         expression: BooleanExpression = parser.parse(where)
         bind(table.schema(), expression, case_sensitive=True)
     except (ParseException, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"the filter '{where}' cannot be used: {reason}",
-            f"Compare columns with constants, such as source = 'wiki'. {table.name()[-1]} has "
+            f"the filter '{where}' cannot be used: {_reason(error)}",
+            "Compare columns with constants, such as source = 'wiki'. The table has "
             + ", ".join(field.name for field in table.schema().fields),
         ) from error
     return expression
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ParseException):  # whose own words are the parser's grammar
+        return "it is not a comparison, or several"
+    return " ".join(str(error).removesuffix(", case_sensitive=True").split())[:200]

@@ -20,7 +20,7 @@ from pipelines.lake.filters import all_of, equals
 from pipelines.lake.models import choose_key, recorded_dimension
 from pipelines.lake.rotations import recorded_rotation
 from pipelines.lake.scan import ScanFile, read_batches, scan_files
-from pipelines.lake.serving import published, published_at, snapshot_as_of
+from pipelines.lake.serving import published, published_at, serving_tables, snapshot_as_of
 from pipelines.lake.vectors import as_bytes, as_matrix
 
 KEYS = ["chunk_id", "doc_id", "source"]
@@ -70,7 +70,7 @@ class VectorSource:
             InputError: There is no such release or snapshot.
             ModelError: No model fits, or several do.
         """
-        table = lake.table(name)
+        table = _table(lake, name)
         current = table.metadata.current_snapshot_id
         snapshot_id = current if as_of is None else snapshot_as_of(table, as_of)
         place = (lake.config, table.metadata_location, name, snapshot_id, snapshot_id == current)
@@ -149,3 +149,13 @@ class VectorSource:
         rows_NB = as_bytes(batch.column("vector"), width)
         # Without its scale an int8 row has another length, which a cosine does not see.
         return decode(rows_NB, self.type, self.dim)
+
+
+def _table(lake: Lake, name: str) -> Table:
+    if name == EMBEDDINGS or lake.exists(name):
+        return lake.table(name)
+    known = ", ".join(serving_tables(lake))
+    raise CatalogError(
+        f"the lake has no table '{lake.config.namespace}.{name}'",
+        f"'embedlake publish' has made {known}" if known else "'embedlake publish' makes one",
+    )
