@@ -155,7 +155,7 @@ def test_tables_that_hold_no_vectors_and_models_that_they_are_not_by_are_told(
 ) -> None:
     with pytest.raises(CatalogError, match="holds no published vectors"):
         on(lake, embedded, "chunks")
-    with pytest.raises(CatalogError, match="has no table .* has made .*int8"):
+    with pytest.raises(CatalogError, match=r"has no table .* has made .*int8"):
         on(lake, embedded, "nowhere")
     with pytest.raises(ModelError, match="not by 'other'"):
         Searcher.open(lake, embedded.conf, model="other", table="int8")
