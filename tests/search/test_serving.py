@@ -22,17 +22,19 @@ from tests.search.conftest import Embedded
 from tests.told import Told
 
 _QUERY = "what does a committer append in Iceberg?"
+_QUERIES = [_QUERY, "a fox", "Iceberg keeps snapshots of a table."]
 _TYPES = ["float32", "float16", "int8", "binary"]
 
 
 @pytest.fixture(scope="module")
 def lake(embedded: Embedded) -> Lake:
-    """The embedded lake, with a serving table of each type at full dimension, and a rotated one."""
+    """The embedded lake, with a serving table of each type at full dimension, and two rotated ones."""
     lake = embedded.lake
     for kind in _TYPES:
         config = PublishConfig.model_validate({"table": kind, "type": kind, "columns": ["metadata.title"]})
         publish(lake, config, SparkConfig(), Request(release="first"))
     publish(lake, PublishConfig(table="rotated", type="float32", rotate=True), SparkConfig())
+    publish(lake, PublishConfig(table="rotated_binary", type="binary", rotate=True), SparkConfig())
     return lake
 
 
@@ -45,7 +47,7 @@ def told(hits: list[Hit]) -> list[tuple[str, float]]:
     return [(hit.chunk_id, round(hit.score, 5)) for hit in hits]
 
 
-@pytest.mark.parametrize("table", [*_TYPES, "rotated"])
+@pytest.mark.parametrize("table", [*_TYPES, "rotated", "rotated_binary"])
 def test_a_serving_table_answers_as_the_embeddings_do_within_its_type(
     lake: Lake, embedded: Embedded, searcher: Searcher, table: str
 ) -> None:
@@ -56,7 +58,7 @@ def test_a_serving_table_answers_as_the_embeddings_do_within_its_type(
         assert np.allclose([hit.score for hit in found], [hit.score for hit in exact], atol=2e-6)
     else:
         both = {hit.chunk_id for hit in exact} & {hit.chunk_id for hit in found}
-        assert len(both) >= {"float16": 10, "int8": 9, "binary": 6}[table]
+        assert len(both) >= {"float16": 10, "int8": 9, "binary": 6, "rotated_binary": 6}[table]
 
 
 def test_a_rotated_table_turns_its_queries_too_at_every_dimension(lake: Lake, embedded: Embedded) -> None:
@@ -68,11 +70,22 @@ def test_a_rotated_table_turns_its_queries_too_at_every_dimension(lake: Lake, em
     assert best.score == pytest.approx(float((rotated @ query_d).max()), abs=1e-6)
 
 
+@pytest.mark.parametrize(("table", "funnel"), [("rotated", "binary"), ("rotated_binary", "prefix")])
+def test_a_funnel_into_a_rotated_table_finds_what_an_exact_search_does(
+    lake: Lake, embedded: Embedded, table: str, funnel: str
+) -> None:
+    mine = on(lake, embedded, table, funnel=funnel, shortlist=60)
+    exact = mine.search_many(_QUERIES, k=10)
+    found = mine.search_many(_QUERIES, k=10, funnel=True)
+    both = [len(dict(told(a)).keys() & dict(told(b)).keys()) for a, b in zip(exact, found, strict=True)]
+    assert np.mean(both) >= 9
+
+
 def test_many_queries_at_once_give_what_each_gives(embedded: Embedded, searcher: Searcher) -> None:
-    queries = [_QUERY, "a fox", "Iceberg keeps snapshots of a table."]
     for dim in (384, 64):
-        together = searcher.search_many(queries, k=7, dim=dim)
-        assert [told(hits) for hits in together] == [told(searcher.search(q, k=7, dim=dim)) for q in queries]
+        together = searcher.search_many(_QUERIES, k=7, dim=dim)
+        one_by_one = [told(searcher.search(query, k=7, dim=dim)) for query in _QUERIES]
+        assert [told(hits) for hits in together] == one_by_one
 
 
 def test_spread_over_ray_it_gives_the_same(
