@@ -14,7 +14,8 @@ class MaintainConfig(Config):
     """What is worth the work, and how long what is old is kept.
 
     Attributes:
-        target_file_mib: Size that small files are joined to. A table that asks for smaller files gets these.
+        target_file_mib: Size that small files are joined to; larger ones are not split. A table that asks for
+            smaller files gets these.
         min_input_files: So many small files of one partition are joined; fewer are left until there are.
         delete_ratio: A file of which so large a share of rows is deleted is written anew without them.
         delete_files: So is one that so many delete files speak of.

@@ -23,7 +23,7 @@ _FILE_PATH = 2147483546
 _SMALL_MANIFEST = 4 * 2**20
 # A rewrite makes files of at least half the target. Were these small by the rule, as with Iceberg's own ratio
 # of 0.75, two of 0.6 times the target would be written anew at every run.
-_SMALL, _LARGE = 0.5, 1.8
+_SMALL = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Thresholds:
     Attributes:
         target: Bytes of a file.
         small: Fewer bytes are few.
-        large: More bytes are many.
         files: So many small files of a partition are joined.
         delete_ratio: Share of deleted rows.
         delete_files: Files of deletes that speak of it.
@@ -41,7 +40,6 @@ class Thresholds:
 
     target: int
     small: int
-    large: int
     files: int
     delete_ratio: float
     delete_files: int
@@ -55,7 +53,6 @@ class Thresholds:
         return cls(
             target=target,
             small=int(_SMALL * target),
-            large=int(_LARGE * target) + 1,
             files=config.min_input_files,
             delete_ratio=config.delete_ratio,
             delete_files=config.delete_files,
@@ -64,7 +61,7 @@ class Thresholds:
 
 @dataclass
 class Partition:
-    """The data files of a partition that are of another size than wanted, or have too many deletes."""
+    """The data files of a partition that are smaller than wanted, or have too many deletes."""
 
     files: int = 0
     size: int = 0
@@ -73,11 +70,7 @@ class Partition:
     def is_worth_it(self, limits: Thresholds) -> bool:
         """Whether Iceberg rewrites them."""
         several = self.files > 1
-        return (
-            self.deleted > 0
-            or self.size > limits.large
-            or (several and (self.files >= limits.files or self.size > limits.target))
-        )
+        return self.deleted > 0 or (several and (self.files >= limits.files or self.size > limits.target))
 
 
 @dataclass
@@ -143,7 +136,7 @@ def files_of(table: Table, limits: Thresholds) -> TableFiles:
         few = deletes.files[file.file_path] + deletes.spread[place] < limits.delete_files
         few = few and deletes.rows[file.file_path] < limits.delete_ratio * file.record_count
         deletes.unseen.pop(file.file_path, None)
-        if not few or not limits.small <= file.file_size_in_bytes <= limits.large:
+        if not few or file.file_size_in_bytes < limits.small:
             partition = partitions[place]
             partition.files += 1
             partition.size += file.file_size_in_bytes

@@ -16,6 +16,9 @@ from pipelines.maintain.files import Thresholds
 
 # A group of files is read, sorted and written together, and it fails alone.
 _GROUP_BYTES = 2 * 2**30
+# Large files stay as they are: Iceberg's writer begins a new one after a thousand rows at the earliest, so
+# that one of fewer and longer rows would be written anew, as large as it was, by every run.
+_NO_FILE_IS_LARGER = 2**62
 # What Iceberg says where another job's commit came first, or where its expiry took away what was to be read.
 _LOST_RACE = re.compile(
     r"CommitFailedException|ValidationException|CommitStateUnknownException|NotFoundException"
@@ -67,7 +70,7 @@ class Procedures:
         options = {
             "target-file-size-bytes": limits.target,
             "min-file-size-bytes": limits.small,
-            "max-file-size-bytes": limits.large,
+            "max-file-size-bytes": _NO_FILE_IS_LARGER,
             "min-input-files": limits.files,
             "delete-ratio-threshold": limits.delete_ratio,
             "delete-file-threshold": limits.delete_files,

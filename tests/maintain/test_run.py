@@ -107,6 +107,16 @@ def test_small_files_and_deletes_become_few_files_with_the_same_rows_and_that_on
     assert rows_of(lake, "embeddings") == rows["embeddings"]
 
 
+def test_files_beyond_the_target_are_not_written_anew_for_nothing(local_config: LakeConfig) -> None:
+    lake = filled(local_config)
+    small = ALL.model_copy(update={"target_file_mib": 0.001})  # less than a file of one row
+    maintained(lake, small, "chunks", "embeddings")
+    before = {name: lake.table(name).metadata_location for name in ("chunks", "embeddings")}
+    again = maintained(lake, small, *before)
+    assert not any(table.rewritten for table in again.values())
+    assert {name: lake.table(name).metadata_location for name in before} == before
+
+
 class Killed(BaseException):
     """In place of a kill."""
 
