@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from pipelines.lake.lake import Lake
+from pipelines.lake.races import is_behind
 
 _NAME = re.compile(r"run_\w+_(\d{10})")
 _MOVED = "main is not an ancestor of"
@@ -71,6 +72,9 @@ def branch(spark: SparkSession, lake: Lake, table: str, run_id: str) -> Iterator
     Killed within the block, the table is as it was before `publish` or as the branch was after it. What a
     killed run leaves is dropped by `maintain`. Iceberg's own retention of branches is not asked for: it goes
     by the age of what a branch was made of, and drops one of a running job where the table is old.
+
+    A write that a commit to another branch came before ends the block without an error: nothing is published,
+    as where `publish` says no, and the caller begins again.
     """
     # What one process left is its own: a run's id is never used again.
     identifier, name = lake.spark_identifier(table), f"run_{run_id}_{int(time.time())}"
@@ -78,6 +82,9 @@ def branch(spark: SparkSession, lake: Lake, table: str, run_id: str) -> Iterator
     try:
         base = lake.table(table).metadata.refs[name].snapshot_id
         yield Branch(spark, lake, table, f"{identifier}.`branch_{name}`", name, base)
+    except Exception as error:
+        if not is_behind(error):
+            raise
     finally:
         with contextlib.suppress(Exception):  # a fault on the way is told; this must not hide it
             _done(spark, f"ALTER TABLE {identifier} DROP BRANCH IF EXISTS `{name}`")

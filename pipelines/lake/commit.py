@@ -12,6 +12,7 @@ from pyiceberg.table import Table, TableProperties
 from pipelines.errors import CommitError
 from pipelines.lake.datafiles import WrittenFile
 from pipelines.lake.live import LiveFiles
+from pipelines.lake.races import is_behind
 from pipelines.redact import redact
 
 _ATTEMPTS = 60  # with waits of up to 2 s: two minutes of others' commits
@@ -72,12 +73,14 @@ def append_files(
         if wanted:
             try:
                 _append_once(table, wanted, properties)
-            except CommitFailedException:
-                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - back-off, not a secret
-                continue
             except CommitStateUnknownException:
                 # It may have landed: the next look at the table tells.
                 landed = {file.path for file in wanted}
+                continue
+            except Exception as error:
+                if not (isinstance(error, CommitFailedException) or is_behind(error)):
+                    raise
+                time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - back-off, not a secret
                 continue
             table.refresh()
         return [file for file in files if file in wanted or (file.path in landed & held)]

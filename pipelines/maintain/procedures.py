@@ -12,6 +12,7 @@ from pyspark.sql import Row, SparkSession
 
 from pipelines.errors import CommitError
 from pipelines.lake import Lake, s3
+from pipelines.lake.races import is_behind
 from pipelines.maintain.files import Thresholds
 
 # A group of files is read, sorted and written together, and it fails alone.
@@ -31,7 +32,7 @@ _NAMED = re.compile(r"\b[\w.]*\.(\w+Exception: .+)")
 
 def is_lost_race(error: BaseException) -> bool:
     """Whether another job was faster: the same step, on the table as it is by then, may succeed."""
-    return isinstance(error, CommitError) or _LOST_RACE.search(str(error)) is not None
+    return isinstance(error, CommitError) or is_behind(error) or _LOST_RACE.search(str(error)) is not None
 
 
 def reason_of(error: BaseException) -> str:

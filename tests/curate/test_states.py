@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError, InputError
 from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
-from pipelines.lake.spark import spark_session
+from pipelines.lake.spark import SparkJobError, spark_session
 from pipelines.lake.tables import CURATION_PROPERTY
 from pipelines.progress import Silent
 from tests.curate.oracle import Doc, day, families
@@ -70,6 +71,32 @@ def test_what_another_run_publishes_first_stands_and_a_stale_branch_is_refused(
         rows.writeTo(made.identifier).append()
         assert not made.publish()
     corpus.check(docs)
+    assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
+
+
+@pytest.mark.parametrize(
+    ("words", "is_lost"),
+    [
+        # As SeaweedFS has it of a commit that one to another branch of the table came before.
+        ("Failed to apply update: can't add snapshot with sequence number 26, must be > than last", True),
+        ("Cannot write: no such column", False),
+    ],
+)
+def test_a_write_that_came_too_late_is_as_one_that_was_not_published(
+    tmp_path: Path, words: str, is_lost: bool
+) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.run([Doc("a", "one text", "s", day(0))])
+
+    def refuse() -> None:
+        raise SparkJobError(words)
+
+    with (
+        nullcontext() if is_lost else pytest.raises(SparkJobError, match="no such column"),
+        spark_session(corpus.lake, SparkConfig()) as session,
+        branch(session, corpus.lake, "documents", "slow"),
+    ):
+        refuse()
     assert set(corpus.lake.table("documents").metadata.refs) == {"main"}
 
 

@@ -73,6 +73,32 @@ def test_an_append_from_an_old_handle_keeps_what_others_appended(lake_config: La
     assert keys_of(lake) == ["0", "1", "2"]
 
 
+def test_an_append_waits_its_turn_behind_a_commit_to_a_branch(
+    lake_config: LakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, other = opened(lake_config), Lake.open(lake_config)
+    append_files(lake.table("rejects"), [written(lake.table("rejects"), ["first"])], {})
+    rival = other.table("rejects")
+    snapshot = rival.current_snapshot()
+    assert snapshot is not None
+    rival.manage_snapshots().create_branch(snapshot.snapshot_id, "run").commit()
+    rows = rival.scan().to_arrow()
+    table = lake.table("rejects")
+    commit = lake.catalog.commit_table
+    came: list[int] = []
+
+    def after_the_branch(*words: object) -> object:
+        if not came:
+            rival.append(rows, branch="run")
+            came.append(rows.num_rows)
+        return commit(*words)  # type: ignore[arg-type] # as they came
+
+    monkeypatch.setattr(lake.catalog, "commit_table", after_the_branch)
+    assert len(append_files(table, [written(table, ["second"])], {})) == 1
+    assert came
+    assert keys_of(lake) == ["first", "second"]
+
+
 def test_nothing_to_append_makes_no_snapshot(local_config: LakeConfig) -> None:
     lake = opened(local_config)
     assert append_files(lake.table("rejects"), [], {}) == []

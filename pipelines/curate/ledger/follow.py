@@ -221,6 +221,7 @@ class Follower:
 
     def _mark(self, sequence: int) -> None:
         """Says in the ledger that all tables follow it up to `sequence`, and drops the rows that are gone."""
+        is_done = False
         with branch(self.spark, self.lake, "documents", self.run_id) as made:
             ledger = self.lake.table("documents")
             if sequence_number(ledger) != sequence:
@@ -230,11 +231,12 @@ class Follower:
                 rows = self.spark.table(made.identifier).where(F.col("outcome") == DELETED).select("doc_id")
                 same = F.col("rows.doc_id") == F.col(f"{made.identifier}.doc_id")
                 rows.alias("rows").mergeInto(made.identifier, same & gone).whenMatched().delete().merge()
-                if not made.publish():
-                    return
-        self.lake.set_property(
-            "documents", FOLLOWED_PROPERTY, str(sequence_number(self.lake.table("documents")))
-        )
+                is_done = made.publish()
+            else:
+                is_done = True
+        if is_done:
+            now = sequence_number(self.lake.table("documents"))
+            self.lake.set_property("documents", FOLLOWED_PROPERTY, str(now))
 
     def _keys(self, lag: _Lag) -> DataFrame:
         return self._read(lag, _KEYS, _KEY_DDL, lambda batches: batches)
