@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitStateUnknownException
 from pyiceberg.table import Table, TableProperties
 
 from pipelines.errors import CommitError
 from pipelines.lake.datafiles import WrittenFile
 from pipelines.lake.live import LiveFiles
-from pipelines.lake.races import is_behind
+from pipelines.lake.races import is_lost
 from pipelines.redact import redact
 
 _ATTEMPTS = 60  # with waits of up to 2 s: two minutes of others' commits
@@ -78,7 +78,7 @@ def append_files(
                 landed = {file.path for file in wanted}
                 continue
             except Exception as error:
-                if not (isinstance(error, CommitFailedException) or is_behind(error)):
+                if not is_lost(error):
                     raise
                 time.sleep(random.uniform(0, min(2.0, 0.05 * 2**attempt)))  # noqa: S311 - back-off, not a secret
                 continue

@@ -13,7 +13,6 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, TableProperties
 
@@ -25,6 +24,7 @@ from pipelines.errors import CommitError
 from pipelines.lake import Lake
 from pipelines.lake.faults import explained
 from pipelines.lake.filters import all_of, equals, is_one_of
+from pipelines.lake.races import is_lost
 from pipelines.lake.scan import scan_files
 
 _ATTEMPTS = 60
@@ -90,7 +90,9 @@ def _deleted(
         once = Table(table.name(), metadata, table.metadata_location, table.io, table.catalog)
         try:
             once.delete(rows(found), snapshot_properties={"embedlake.stage": f"{STAGE}-sweep"})
-        except CommitFailedException:
+        except Exception as error:
+            if not is_lost(error):
+                raise
             continue
         return count
     raise CommitError("the table was changed by others again and again", "Run again")
