@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from selenium.webdriver import Chrome
@@ -91,10 +91,20 @@ class Page:
     def text(self, selector: str) -> str:
         return self.one(selector).text
 
+    def texts(self, selector: str) -> list[str]:
+        """What elements show, read at once: the page may be about to replace them."""
+        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+        found: list[str] = self.browser.execute_script(script, selector)
+        return found
+
     def ask(self, query: str) -> None:
         self.one("#q").clear()
         self.one("#q").send_keys(query + Keys.ENTER)
-        self.until(self.has_answer)
+        self.until(lambda: self.asked() == query and self.has_answer())
+
+    def asked(self) -> str:
+        """The query that the address has."""
+        return parse_qs(urlsplit(self.browser.current_url).query).get("q", [""])[0]
 
     def choose(self, label: str, value: str) -> None:
         # By the address: two answers may read the same, to the hundredth of a second that they took.
@@ -111,7 +121,7 @@ class Page:
         return [entry["message"] for entry in log]
 
     def hits(self) -> list[str]:
-        return [hit.text for hit in self.all("#hits a")]
+        return self.texts("#hits a")
 
 
 @pytest.fixture
@@ -153,13 +163,13 @@ def test_dimension_source_table_and_filter_are_chosen_on_the_page(page: Page) ->
     page.choose("dim", "64")
     assert "at 64 dimensions" in page.text("#summary")
     page.choose("source", "manual")
-    assert {hit.text for hit in page.all("#hits .source")} == {"manual"}
+    assert set(page.texts("#hits .source")) == {"manual"}
     assert not page.one("#where").is_displayed()
     page.choose("table", SERVING)
     assert f"{SERVING} at 128 dimensions" in page.text("#summary")
-    assert len({hit.text for hit in page.all("#hits .source")}) > 1
+    assert len(set(page.texts("#hits .source"))) > 1
     page.one("#where").send_keys("lang = 'nl' and source = 'notes'" + Keys.ENTER)
-    page.until(lambda: {hit.text for hit in page.all("#hits .source")} == {"notes"})
+    page.until(lambda: set(page.texts("#hits .source")) == {"notes"})
     assert page.one("#q").get_attribute("value") == _MARMOT
 
 
