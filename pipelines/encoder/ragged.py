@@ -35,6 +35,12 @@ class Ragged:
         """Rows by their lengths, which sum to T."""
         return cls(values_T, np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths_N))))
 
+    @classmethod
+    def joined(cls, parts: "Sequence[Ragged]") -> Self:
+        """The rows of all parts, one part after the other; at least one part."""
+        values_T = np.concatenate([part.values_T for part in parts])
+        return cls.from_lengths(values_T, np.concatenate([part.lengths_N for part in parts]))
+
     @property
     def lengths_N(self) -> npt.NDArray[np.int64]:  # noqa: N802 - the name carries its shape
         """Ids of each row."""

@@ -1,0 +1,1 @@
+"""Training an embedder: masked language model, contrastive pretraining, Matryoshka finetuning."""
