@@ -26,7 +26,7 @@ class _GlobalsAnywhere(TyperGroup):
     """Lets the global options stand before or after the command's name."""
 
     # typer does not export the click that it carries, whose Context this is
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # see above
         """Moves the global options to the front, where click expects them."""
         front: list[str] = []
         rest: list[str] = []

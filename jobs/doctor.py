@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs.settings import Settings
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.session import RaySession
 from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake
 from pipelines.lake.jars import jar_paths

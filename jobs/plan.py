@@ -8,21 +8,14 @@ from rich.table import Table
 
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
-from pipelines.embed.engine.nodes import Device
-from pipelines.embed.engine.session import local_gpus
+from pipelines.cluster.nodes import Device
+from pipelines.cluster.session import local_gpus
 from pipelines.embed.plan.check import check_chunks, new_fingerprint
-from pipelines.embed.plan.cost import (
-    ASSUMED_SHARE,
-    Expected,
-    Work,
-    accelerators,
-    expected,
-    measured_rates,
-    work,
-)
+from pipelines.embed.plan.cost import Expected, Work, expected, measured_rates, work
 from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.run import unit_tokens
+from pipelines.encoder.accelerators import ASSUMED_SHARE, accelerators
 from pipelines.encoder.batches import usual_batch_tokens
 from pipelines.encoder.conf import load_model_conf, model_folder
 from pipelines.encoder.fingerprint import describe_model, resolve_precision

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobs.console import ConsoleProgress, amount
 from jobs.settings import Settings
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.session import RaySession
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import InputError
 from pipelines.lake import Lake

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jobs.console import ConsoleProgress
 from jobs.settings import Settings
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.session import RaySession
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
 from pipelines.search.serve.server import serve

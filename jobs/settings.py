@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
+from pipelines.cluster.config import RayConfig
 from pipelines.config import Config, conf_dir, load_yaml, parse
 from pipelines.curate.config import CurateConfig
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.errors import ConfigError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig

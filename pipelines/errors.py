@@ -46,5 +46,9 @@ class ModelError(EmbedlakeError):
     """A model or tokenizer cannot be loaded, is not the one named, or does not match a table."""
 
 
+class TrainingError(EmbedlakeError):
+    """A training run cannot go on: its loss is no number, or its checkpoints are of something else."""
+
+
 class EnvironmentFault(EmbedlakeError):  # noqa: N818 - EnvironmentError is a builtin's name
     """The machine lacks something: Java, jars, memory, disk, an accelerator."""

@@ -13,8 +13,8 @@ from hypothesis import settings
 from pyspark.sql import SparkSession
 
 from infra.local.seaweed import SeaweedServer
-from pipelines.embed.config import RayConfig
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
 from pipelines.lake import CatalogConfig, Lake, LakeConfig, S3Config
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session

@@ -1,5 +1,5 @@
 """From `chunks` to `embeddings`, on Ray Data: one row a chunk and model, whatever is killed meanwhile."""
 
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.embed.config import EmbedConfig
 
-__all__ = ["EmbedConfig", "RayConfig"]
+__all__ = ["EmbedConfig"]

@@ -12,15 +12,16 @@ from functools import partial
 from types import FrameType
 from typing import Literal
 
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
 from pipelines.embed.commit.committer import Committed, Committer
 from pipelines.embed.commit.loop import CommitLoop
 from pipelines.embed.commit.patience import Patience
 from pipelines.embed.commit.salvage import salvage
 from pipelines.embed.commit.sweep import sweep
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.engine.loop import Engine
 from pipelines.embed.engine.nodes import place
-from pipelines.embed.engine.session import RaySession
 from pipelines.embed.metrics import Metrics, exported
 from pipelines.embed.plan.check import check_chunks, new_fingerprint
 from pipelines.embed.plan.plan import Plan, Wanted

@@ -76,8 +76,8 @@ def read_config(file: Path) -> dict[str, Any]:
     return raw
 
 
-def weight_names(file: Path) -> list[str]:
-    """Names of the tensors in a safetensors file, from its header alone.
+def tensor_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors in a safetensors file, from its header alone.
 
     The format: 8 bytes of little-endian header length, then a JSON object by tensor name
     (https://huggingface.co/docs/safetensors, "Format").
@@ -91,9 +91,14 @@ def weight_names(file: Path) -> list[str]:
             if size > file.stat().st_size:
                 raise ValueError("the header is longer than the file")
             header = json.loads(stream.read(size))
-        return [name for name in header if name != "__metadata__"]
-    except (ValueError, struct.error) as error:
+        return {name: tuple(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__"}
+    except (ValueError, KeyError, struct.error) as error:
         raise ModelError(f"{file} is no safetensors file: {error}", "Fetch the checkpoint again") from error
+
+
+def weight_names(file: Path) -> list[str]:
+    """Names of the tensors in a safetensors file; see `tensor_shapes`."""
+    return list(tensor_shapes(file))
 
 
 def key_mapping(model_type: str, names: Iterable[str]) -> dict[str, str] | None:

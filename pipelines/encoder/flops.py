@@ -1,12 +1,10 @@
 """How much arithmetic a forward pass is, from a checkpoint's files alone. No torch."""
 
-import json
-import struct
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from pipelines.encoder.checkpoint import read_config
+from pipelines.encoder.checkpoint import read_config, tensor_shapes
 from pipelines.encoder.conf import CONFIG_FILE, WEIGHTS_FILE
 
 _NO_MATRIX = ("embed", "pooler", "cls.", "lm_head", "classifier")
@@ -39,15 +37,10 @@ def forward_flops(folder: Path) -> Flops:
 
     Embeddings are looked up and heads are left out, as `pipelines.encoder.loading` leaves them out.
     """
-    with (folder / WEIGHTS_FILE).open("rb") as stream:
-        (size,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(size))
     matrices = [
-        prod(tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__"
-        and len(tensor["shape"]) == 2
-        and not any(part in name for part in _NO_MATRIX)
+        prod(shape)
+        for name, shape in tensor_shapes(folder / WEIGHTS_FILE).items()
+        if len(shape) == 2 and not any(part in name for part in _NO_MATRIX)
     ]
     config = read_config(folder / CONFIG_FILE)
     layers = int(config.get("num_hidden_layers") or config.get("n_layer") or 0)

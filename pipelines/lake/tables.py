@@ -283,5 +283,64 @@ INDEXES = TableSpec(
     properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.partition": "full"},
 )
 
+BATCHES = TableSpec(
+    name="batches",
+    doc="Training batches in the order that they are read: one row per pair, or per packed sequence.",
+    schema=schema(
+        ("data", _STRING, True, "Fingerprint of what the batches were made from, and how"),
+        ("segment", _INT, True, "So many steps one after the other: a reader's unit"),
+        ("shard", _INT, True, "Part of each step's slots: workers read only those that are theirs"),
+        ("step", _INT, True, "Of the run, from 0"),
+        ("slot", _INT, True, "Place in the step's batch, from 0"),
+        ("unit", _STRING, True, "What the batch is drawn from: a source, or source/cluster"),
+        (
+            "input_ids",
+            ListType(101, _INT, element_required=True),
+            True,
+            "Whole model inputs, one text after the other: a packed sequence; or query, document, negatives",
+        ),
+        ("lengths", ListType(102, _INT, element_required=True), True, "Of the texts in input_ids"),
+        (
+            "hashes",
+            ListType(103, LongType(), element_required=True),
+            True,
+            "Of the same texts, equal for equal ones; none of a sequence",
+        ),
+        (
+            "guide",
+            ListType(104, FloatType(), element_required=True),
+            False,
+            "The guide's vectors of the same texts, one after the other",
+        ),
+    ),
+    partitions=(
+        ("data", "identity", "data"),
+        ("segment", "identity", "segment"),
+        ("shard", "identity", "shard"),
+    ),
+    order=("step", "slot"),
+    properties={
+        "write.distribution-mode": "hash",
+        "write.metadata.metrics.default": "none",
+        "write.metadata.metrics.column.step": "full",
+    },
+)
+
+CHECKPOINTS = TableSpec(
+    name="checkpoints",
+    doc="States of training runs, in pieces: weights, moments, position; one commit each.",
+    schema=schema(
+        ("run", _STRING, True, "Name of the model that comes out"),
+        ("step", LongType(), True, "Steps done"),
+        ("digest", _STRING, True, "128-bit BLAKE2b of all pieces' data"),
+        ("piece", _INT, True, "From 0"),
+        ("pieces", _INT, True, "How many there are"),
+        ("data", BinaryType(), True, "A piece of a safetensors file"),
+    ),
+    partitions=(("run", "identity", "run"), ("step", "identity", "step")),
+    properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.piece": "full"},
+)
+
 TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS, INDEXES)
-BY_NAME = {table.name: table for table in TABLES}
+TRAINING_TABLES = (BATCHES, CHECKPOINTS)
+BY_NAME = {table.name: table for table in (*TABLES, *TRAINING_TABLES)}

@@ -14,8 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import load_ray
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import load_ray
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.lake import Lake, LakeConfig
 from pipelines.progress import Silent

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.cluster.config import RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.embed.work.write import EMBEDDINGS_LAYOUT
 from pipelines.lake import Lake, LakeConfig

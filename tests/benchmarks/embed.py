@@ -5,7 +5,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.cluster.config import RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.encoder.backends.choose import BackendName
 from pipelines.encoder.conf import load_model_conf

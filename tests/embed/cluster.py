@@ -13,8 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import load_ray
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import load_ray
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import EmbedlakeError

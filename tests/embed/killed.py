@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.cluster.config import RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.embed.work.cache import CacheIndex, cached_vectors, matches, pending_hashes, short_hashes
 from pipelines.encoder.conf import ModelConf

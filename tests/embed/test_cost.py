@@ -9,9 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipelines.embed.plan.cost import ASSUMED_SHARE, Work, accelerators, expected, measured_rates, work
+from pipelines.embed.plan.cost import Work, expected, measured_rates, work
 from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.plan.survey import survey
+from pipelines.encoder.accelerators import ASSUMED_SHARE, accelerators
 from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.conf import ModelConf, model_folder
 from pipelines.encoder.flops import Flops, forward_flops

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.cluster.nodes import Device, Node, alive
+from pipelines.cluster.session import local_gpus
 from pipelines.embed.config import EmbedConfig
-from pipelines.embed.engine.nodes import Device, Node, Placement, alive, place
-from pipelines.embed.engine.session import local_gpus
+from pipelines.embed.engine.nodes import Placement, place
 
 
 def _node(id: str, cpus: float = 0.0, gpus: float = 0.0, **labels: str) -> Node:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import ray
 
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.model import Encoder
@@ -218,8 +219,8 @@ def _in_a_process(program: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def test_a_cluster_that_does_not_answer_is_an_environment_fault() -> None:
     program = """
-from pipelines.embed.config import RayConfig
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
 from pipelines.errors import EnvironmentFault
 try:
     RaySession(RayConfig(address="127.0.0.1:9")).start()
@@ -239,7 +240,8 @@ def test_two_processes_at_once_double_nothing(
     address = ray.get_runtime_context().gcs_address
     program = """
 import sys
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.cluster.config import RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig

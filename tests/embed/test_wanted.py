@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.embed.config import EmbedConfig, RayConfig
+from pipelines.cluster.config import RayConfig
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.run import embed

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import psutil
 
-from pipelines.embed.engine.session import load_ray
+from pipelines.cluster.session import load_ray
 
 LABELS = {"embedlake.test/kind": "accelerator"}
 _ACCELERATORS = 2

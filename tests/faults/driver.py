@@ -21,8 +21,9 @@ from typing import Any
 
 import pipelines.embed.run as stage
 import pipelines.lake.commit as commits
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import load_ray
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import load_ray
+from pipelines.embed.config import EmbedConfig
 from pipelines.errors import EmbedlakeError
 from pipelines.lake import Lake, LakeConfig
 from tests.faults.model import Digests, model_conf

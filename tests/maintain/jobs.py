@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.session import RaySession
 from pipelines.curate.config import CurateConfig
 from pipelines.curate.removals import Removals
 from pipelines.curate.run import curate
 from pipelines.embed.commit.committer import Committer
 from pipelines.embed.commit.sweep import sweep
-from pipelines.embed.config import EmbedConfig, RayConfig
-from pipelines.embed.engine.session import RaySession
+from pipelines.embed.config import EmbedConfig
 from pipelines.embed.plan.survey import survey
 from pipelines.embed.run import embed
 from pipelines.embed.work.wire import Job as EmbedJob

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.embed.engine.session import RaySession
+from pipelines.cluster.session import RaySession
 from pipelines.encoder.matryoshka import slice_renormalise
 from pipelines.errors import CatalogError, ConfigError, InputError, ModelError
 from pipelines.lake import Lake, LakeConfig

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.cluster.session import load_ray
 from pipelines.embed.engine.actors import Failure
 from pipelines.embed.engine.pool import Pool
-from pipelines.embed.engine.session import load_ray
 from pipelines.embed.plan.plan import Plan
 from pipelines.embed.work.cache import CacheIndex
 from pipelines.progress import Progress

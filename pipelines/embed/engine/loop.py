@@ -6,13 +6,13 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.cluster.nodes import Device
+from pipelines.cluster.session import load_ray
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.engine.actors import Failure, Ready
 from pipelines.embed.engine.cache import build_index
 from pipelines.embed.engine.causes import dead_actor, line, unwrapped
-from pipelines.embed.engine.nodes import Device
 from pipelines.embed.engine.pool import Pool, Worker
-from pipelines.embed.engine.session import load_ray
 from pipelines.embed.engine.trouble import Attempt, Fault, Verdict, after
 from pipelines.embed.metrics import Metrics
 from pipelines.embed.plan.plan import Plan

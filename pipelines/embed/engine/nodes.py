@@ -1,14 +1,11 @@
 """Which nodes encode and which read and write, decided from what the nodes have. Pure."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
+from pipelines.cluster.nodes import Device, Node
 from pipelines.embed.config import EmbedConfig
-
-Device = Literal["cpu", "cuda"]
 
 # Encoders on a CPU node, while it has as many cores. Two threads of one encoder wait for each other at every
 # operation. MiniLM, bf16, 4,800 rows of 37 tokens, 2-core EPYC, workers at niceness 15, tokens/s of
@@ -20,41 +17,6 @@ _CPU_ENCODERS = 8
 # needs no lock of Python. On the same machine 40 units of 80 chunks took 48.4 s to encode on two threads,
 # 0.2 s to read and 0.2 s to write.
 _SERVED = {"cpu": 8, "cuda": 1}
-
-_LISTED = re.compile(r"(!?)in\(([^)]*)\)")
-
-
-@dataclass(frozen=True)
-class Node:
-    """A Ray node.
-
-    Attributes:
-        id: Ray's.
-        cpus: Logical CPUs.
-        gpus: Logical GPUs.
-        labels: Its labels.
-    """
-
-    id: str
-    cpus: float
-    gpus: float
-    labels: Mapping[str, str]
-
-    def matches(self, selector: Mapping[str, str] | None) -> bool:
-        """Whether the labels are as a selector of Ray asks: `A`, `!A`, `in(A, B)` or `!in(A, B)`."""
-        for key, wanted in (selector or {}).items():
-            value = self.labels.get(key)
-            listed = _LISTED.fullmatch(wanted)
-            if listed:
-                inside = value in [word.strip() for word in listed[2].split(",")]
-                matches = inside != bool(listed[1])
-            elif wanted.startswith("!"):
-                matches = value != wanted[1:]
-            else:
-                matches = value == wanted
-            if not matches:
-                return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -90,21 +52,6 @@ class Placement:
     def actors(self) -> int:
         """Encoders on all nodes."""
         return sum(seat.encoders for seat in self.encoders.values())
-
-
-def alive(nodes: Iterable[Mapping[str, Any]]) -> list[Node]:
-    """The living ones of what `ray.nodes()` gives, in a fixed order."""
-    found = [
-        Node(
-            str(node["NodeID"]),
-            float(node["Resources"].get("CPU", 0.0)),
-            float(node["Resources"].get("GPU", 0.0)),
-            dict(node.get("Labels") or {}),
-        )
-        for node in nodes
-        if node["Alive"]
-    ]
-    return sorted(found, key=lambda node: node.id)
 
 
 def place(nodes: Iterable[Node], config: EmbedConfig, device: Device) -> Placement:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.cluster.nodes import Device, alive
+from pipelines.cluster.session import load_ray
 from pipelines.embed.config import EmbedConfig
 from pipelines.embed.engine.actors import EncoderActor, HelperActor
-from pipelines.embed.engine.nodes import Device, Placement, Seat, alive, place
-from pipelines.embed.engine.session import load_ray
+from pipelines.embed.engine.nodes import Placement, Seat, place
 from pipelines.embed.work.wire import EncoderFactory, Job
 
 _STARTS = 3  # that may fail in a row on a node before it is given up

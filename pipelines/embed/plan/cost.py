@@ -9,41 +9,18 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from pydantic import Field
 
-from pipelines.config import Config, conf_dir, load_yaml, parse
 from pipelines.embed.plan.plan import Plan
 from pipelines.embed.plan.units import Unit
+from pipelines.encoder.accelerators import ASSUMED_SHARE, Accelerator
 from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.flops import Flops
 from pipelines.lake.runs import Run
 
-# Share of a device's peak that an encoder is taken to reach where nothing was measured. An assumption.
-ASSUMED_SHARE = 0.4
 _SAMPLED_UNITS = 64
 _SAMPLED_ROWS = 4096
 _LEAST_TOKENS = 20_000  # of runs that count as a measurement
 _LAST_RUNS = 10
-
-
-class Accelerator(Config):
-    """A kind of device.
-
-    Attributes:
-        name: For people.
-        match: Regular expression that finds it in the name that the device has of itself.
-        bf16_tflops: Peak of its matrix products.
-        price_per_hour: Of one.
-    """
-
-    name: str
-    match: str
-    bf16_tflops: float = Field(gt=0)
-    price_per_hour: float | None = Field(default=None, ge=0)
-
-
-class _Accelerators(Config):
-    accelerators: tuple[Accelerator, ...]
 
 
 @dataclass(frozen=True)
@@ -82,16 +59,6 @@ class Work:
     tokens: int
     padding: float
     squares: int
-
-
-def accelerators() -> list[Accelerator]:
-    """Those of `conf/accelerators.yaml`.
-
-    Raises:
-        ConfigError: The file is malformed.
-    """
-    file = conf_dir() / "accelerators.yaml"
-    return list(parse(_Accelerators, load_yaml(file), str(file)).accelerators)
 
 
 def work(plan: Plan, tokens: int, rows: int, limit: int | None, overhead: int, batch_tokens: int) -> Work:

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipelines.embed.config import RayConfig
-from pipelines.embed.engine.nodes import Node, alive
+from pipelines.cluster.config import RayConfig
+from pipelines.cluster.nodes import Node, alive
 from pipelines.errors import EnvironmentFault
 from pipelines.redact import redact
 
