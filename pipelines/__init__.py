@@ -1,1 +1,1 @@
-"""The embedlake library: the foundations `lake`, `encoder` and `cluster`, and one package per stage."""
+"""The embedlake library: foundations (`lake`, `encoder`, `cluster`, `dedup`), and one package per stage."""

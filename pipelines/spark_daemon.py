@@ -35,8 +35,5 @@ if __name__ == "__main__":
     zipimport.zipimporter.invalidate_caches = _nothing  # type: ignore[method-assign] # see above
     from pyspark.daemon import manager
 
-    import pipelines.curate.dedup.near
-    import pipelines.curate.spark_ops  # noqa: F401 - for the workers
-
     gc.freeze()
     manager()  # type: ignore[no-untyped-call] # pyspark's own

@@ -1,14 +1,13 @@
 """Judges raw records one by one: each becomes a document in normal form, or a reject with its reason."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 
-from pipelines.curate.normalise import is_blank, normalise, text_hash
 from pipelines.curate.read.arrival import Moment, moment
 from pipelines.curate.read.readers import FileFault, RawRecord
 from pipelines.curate.rules.boilerplate import SourceLines
@@ -17,6 +16,8 @@ from pipelines.curate.rules.mend import mended
 from pipelines.curate.rules.quality import quality_fault
 from pipelines.curate.rules.quality_config import QualityConfig
 from pipelines.curate.values import encodes, excerpt_of, string_of, strings_of
+from pipelines.dedup.signing import Signer
+from pipelines.text import is_blank, normalise, text_hash
 
 # The Arrow and the Spark form of a judged record; `reason` is null where it is a document.
 RECORD_SCHEMA = pa.schema(
@@ -44,8 +45,6 @@ RECORD_DDL = (
     "n_chars int, metadata map<string,string>, input string, file string, position bigint, stage string, "
     "reason string, detail string, excerpt string, bands array<bigint>"
 )
-# Of an Arrow array of normalised texts, the keys of each text's bands; null where it has no shingles.
-Signer = Callable[[pa.Array], pa.Array]
 
 
 @dataclass(frozen=True)

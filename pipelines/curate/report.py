@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.ledger.changes import Changes
-from pipelines.curate.spark_sql import DUPLICATE, KEPT, NEAR, among
+from pipelines.dedup.spark_sql import DUPLICATE, KEPT, NEAR, among
 
 
 @dataclass(frozen=True)

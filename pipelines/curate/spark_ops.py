@@ -9,13 +9,14 @@ import pyarrow as pa
 
 from pipelines.curate.chunk import chunk_document
 from pipelines.curate.config import ChunkConfig, ColumnsConfig
-from pipelines.curate.normalise import text_hash
 from pipelines.curate.read.discover import Split, filesystem
 from pipelines.curate.read.readers import FileFault, RawRecord, read_split
-from pipelines.curate.records import Origin, Rules, Signer, judge, judge_fault, to_batches
+from pipelines.curate.records import Origin, Rules, judge, judge_fault, to_batches
+from pipelines.dedup.signing import Signer
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake.config import LakeConfig
+from pipelines.text import text_hash
 
 Batches = Iterable[pa.RecordBatch]
 # A record or a file's fault, where it comes from, and the file's bytes.

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from pipelines.curate.normalise import normalise
+from pipelines.text import normalise
 
 _EXCERPT_CHARS = 200
 

@@ -283,6 +283,33 @@ INDEXES = TableSpec(
     properties={"write.metadata.metrics.default": "none", "write.metadata.metrics.column.partition": "full"},
 )
 
+PAIRS = TableSpec(
+    name="pairs",
+    doc="Weak pairs: a text and one that it should find, one row each, with what became of it.",
+    schema=schema(
+        ("pair_id", _STRING, True, "128-bit BLAKE2b of source, query and document"),
+        ("source", _STRING, True, "As the pairs' configuration names it"),
+        ("query", _STRING, True, "Normalised text"),
+        ("document", _STRING, True, "Normalised text"),
+        ("query_hash", _STRING, True, "128-bit BLAKE2b of the query: equal for equal queries"),
+        ("document_hash", _STRING, True, "Likewise of the document"),
+        ("part", _STRING, False, "What must not be torn apart by a split, such as the package"),
+        ("objective", _STRING, True, "search, clustering or classification"),
+        ("query_prefix", _STRING, True, "Before the query, without ': '"),
+        ("document_prefix", _STRING, True, "Before the document"),
+        ("ordinal", LongType(), True, "Place in the source as it was read"),
+        ("copies", _INT, True, "Rows of the table that were this pair"),
+        ("outcome", _STRING, True, "kept, near_duplicate, contaminated, held_out or rejected"),
+        ("detail", _STRING, False, "The pair that stands for it, the evaluation query, or the reason"),
+    ),
+    partitions=(("source", "identity", "source"),),
+    properties={
+        "write.distribution-mode": "hash",
+        "write.metadata.metrics.default": "none",
+        "write.metadata.metrics.column.outcome": "full",
+    },
+)
+
 BATCHES = TableSpec(
     name="batches",
     doc="Training batches in the order that they are read: one row per pair, or per packed sequence.",
@@ -342,5 +369,5 @@ CHECKPOINTS = TableSpec(
 )
 
 TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS, INDEXES)
-TRAINING_TABLES = (BATCHES, CHECKPOINTS)
+TRAINING_TABLES = (PAIRS, BATCHES, CHECKPOINTS)
 BY_NAME = {table.name: table for table in (*TABLES, *TRAINING_TABLES)}

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer as RawTokenizer
 
 from pipelines.curate.chunk import chunk_document
 from pipelines.curate.config import ChunkConfig
-from pipelines.curate.normalise import normalise
 from pipelines.encoder.conf import TOKENIZER_FILE, load_model_conf, model_folder
 from pipelines.encoder.tokenizer import Tokenizer
+from pipelines.text import normalise
 from tests.benchmarks.debian import Document, debian_descriptions, linux_docs
 from tests.benchmarks.measure import fastest
 

@@ -15,21 +15,21 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.config import CurateConfig
-from pipelines.curate.dedup.candidates import candidate_pairs
-from pipelines.curate.dedup.near import NearJudge
-from pipelines.curate.dedup.shingles import shingle
-from pipelines.curate.dedup.signing import signer
-from pipelines.curate.dedup.verify import verified_edges
-from pipelines.curate.normalise import normalise, text_hash
 from pipelines.curate.read.inputs import Input, list_inputs, read_inputs
 from pipelines.curate.removals import NOTHING_REMOVED
 from pipelines.curate.run import Run
-from pipelines.curate.spark_sql import cut, place_of
+from pipelines.dedup.candidates import candidate_pairs
+from pipelines.dedup.near import NearJudge
+from pipelines.dedup.shingles import shingle
+from pipelines.dedup.signing import signer
+from pipelines.dedup.spark_sql import cut, place_of
+from pipelines.dedup.verify import verified_edges
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session, start_workers
 from pipelines.progress import Silent
+from pipelines.text import normalise, text_hash
 from tests.benchmarks.debian import Document, debian_descriptions, linux_docs, write_jsonl
 from tests.benchmarks.measure import fastest
 from tests.benchmarks.near_truth import NearPairs, check, near_pairs

@@ -6,8 +6,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from pipelines.curate.config import CurateConfig, NearConfig
+from pipelines.curate.config import CurateConfig
 from pipelines.curate.run import curate
+from pipelines.dedup.config import NearConfig
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig

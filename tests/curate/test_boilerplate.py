@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.normalise import normalise
 from pipelines.curate.rules.boilerplate import BoilerplateConfig, documents_needed, line_keys, without_lines
+from pipelines.text import normalise
 
 FOOTER = "Copyright the authors. All rights reserved."
 lines = st.sampled_from(

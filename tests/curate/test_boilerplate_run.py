@@ -23,8 +23,8 @@ from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
 from pipelines.lake.tables import LINES_PROPERTY
-from tests.curate.oracle import Doc, day
 from tests.curate.test_incremental import Corpus
+from tests.dedup.oracle import Doc, day
 
 pytestmark = pytest.mark.usefixtures("spark")
 FOOTER = "Copyright the authors. All rights reserved."

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import pipelines.curate.chunk as chunk_module
 from pipelines.curate.chunk import Chunk, chunk_document
 from pipelines.curate.config import ChunkConfig
-from pipelines.curate.normalise import normalise
 from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.tokenizer import Tokenizer
+from pipelines.text import normalise
 
 _OVERHEAD = 2  # [CLS] and [SEP]
 _PIECES = [

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from pyspark.sql import DataFrame
 
-from pipelines.curate.config import CurateConfig, NearConfig
-from pipelines.curate.dedup import near_driver
-from pipelines.curate.dedup.near import NearJudge, Verdicts
+from pipelines.curate.config import CurateConfig
 from pipelines.curate.removals import Removals
 from pipelines.curate.report import CurateReport
 from pipelines.curate.run import curate
+from pipelines.dedup import near_driver
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.near import NearJudge, Verdicts
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import InputError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
 from pipelines.progress import Silent
-from tests.curate.oracle import Doc, day, families, outcomes
+from tests.dedup.oracle import Doc, day, families, outcomes
 
 pytestmark = pytest.mark.usefixtures("spark")
 MODEL = load_model_conf("minilm")

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import parse
-from pipelines.curate.normalise import normalise
 from pipelines.curate.rules import boilerplate, language
 from pipelines.curate.rules.c4 import sentences
 from pipelines.curate.rules.gopher import repeated_chars
@@ -15,6 +14,7 @@ from pipelines.curate.rules.quality import REASONS, quality_fault
 from pipelines.curate.rules.quality_config import C4Config, GopherConfig, QualityConfig
 from pipelines.curate.rules.words import View
 from pipelines.errors import ConfigError
+from pipelines.text import normalise
 from tests.sentences import SECOND_ARTICLE, SENTENCES
 
 any_text = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=300)

@@ -11,7 +11,7 @@ import pytest
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyspark.sql import SparkSession
 
-from pipelines.curate.config import ChunkConfig, CurateConfig, NearConfig
+from pipelines.curate.config import ChunkConfig, CurateConfig
 from pipelines.curate.ledger.rebuild import rebuild
 from pipelines.curate.ledger.rejects import rejects_of, replay_of
 from pipelines.curate.ledger.settings import REBUILDING, bind_settings, check_settings
@@ -19,6 +19,7 @@ from pipelines.curate.read.inputs import list_inputs
 from pipelines.curate.removals import NOTHING_REMOVED
 from pipelines.curate.rules.quality_config import QualityConfig
 from pipelines.curate.run import Run, curate
+from pipelines.dedup.config import NearConfig
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError, InputError
 from pipelines.lake.branch import branch
@@ -26,8 +27,8 @@ from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import SparkJobError, spark_session
 from pipelines.lake.tables import CURATION_PROPERTY
 from pipelines.progress import Silent
-from tests.curate.oracle import Doc, day, families
 from tests.curate.test_incremental import Corpus, compacted
+from tests.dedup.oracle import Doc, day, families
 
 pytestmark = pytest.mark.usefixtures("spark")
 MODEL = load_model_conf("minilm")

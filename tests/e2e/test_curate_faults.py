@@ -15,8 +15,8 @@ import pytest
 from pyiceberg.exceptions import NoSuchTableError
 
 from pipelines.lake import Lake
-from tests.curate.oracle import Doc, families
 from tests.curate.test_incremental import Corpus
+from tests.dedup.oracle import Doc, families
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("spark")]
 

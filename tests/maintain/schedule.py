@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.curate.oracle import Doc, day, families
+from tests.dedup.oracle import Doc, day, families
 
 _STEPS, _DOCUMENTS = 3, 25
 

@@ -29,8 +29,8 @@ from pipelines.maintain.report import TableReport
 from pipelines.maintain.run import maintain
 from pipelines.progress import Silent
 from tests.chunks import append_chunks, corpus
-from tests.curate.oracle import Doc, day, families
 from tests.curate.test_incremental import MODEL, Corpus
+from tests.dedup.oracle import Doc, day, families
 from tests.faults.model import model_conf
 from tests.maintain.jobs import embed_inline
 

@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.ledger.versions import Versions
-from pipelines.curate.spark_sql import DELETED, REJECTED
+from pipelines.dedup.spark_sql import DELETED, REJECTED
 from pipelines.lake.tables import DOCUMENTS
 
 COLUMNS = tuple(field.name for field in DOCUMENTS.schema.fields)

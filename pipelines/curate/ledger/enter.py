@@ -9,7 +9,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.context import RunContext
-from pipelines.curate.dedup.near import NearJudge
 from pipelines.curate.ledger.changes import Changes, write_changes
 from pipelines.curate.ledger.judge import DOCUMENT, Corpus, judge
 from pipelines.curate.ledger.nearby import nearby_rows
@@ -17,7 +16,8 @@ from pipelines.curate.ledger.settings import check_settings
 from pipelines.curate.ledger.versions import Versions, absent_documents, gone_documents, resolve
 from pipelines.curate.read.inputs import Input
 from pipelines.curate.report import NO_CHANGE, Counts, counts_of
-from pipelines.curate.spark_sql import (
+from pipelines.dedup.near import NearJudge
+from pipelines.dedup.spark_sql import (
     DUPLICATE,
     KEPT,
     REJECTED,

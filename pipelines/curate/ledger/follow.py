@@ -19,7 +19,7 @@ from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.ledger.file_rows import rows_of_files
 from pipelines.curate.spark_ops import CHUNK_DDL, Batches
-from pipelines.curate.spark_sql import DELETED, DUPLICATE, REJECTED, cut
+from pipelines.dedup.spark_sql import DELETED, DUPLICATE, REJECTED, cut
 from pipelines.lake import Lake
 from pipelines.lake.added import (
     RemoteTable,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.dedup.near import NearJudge, Verdicts
-from pipelines.curate.spark_sql import DUPLICATE, EXACT, KEPT, NEAR, among, cut, not_among
+from pipelines.dedup.near import NearJudge, Verdicts
+from pipelines.dedup.spark_sql import DUPLICATE, EXACT, KEPT, NEAR, among, cut, not_among
 
 DOCUMENT = ("doc_id", "text_hash", "place", "bands", "outcome", "kept_doc_id", "kind", "similarity")
 

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.curate.ledger.file_rows import rows_of_files
 from pipelines.curate.spark_ops import Batches
-from pipelines.curate.spark_sql import cut
+from pipelines.dedup.spark_sql import cut
 from pipelines.lake.added import RemoteTable
 from pipelines.lake.scan import ScanFile
 

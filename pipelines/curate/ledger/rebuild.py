@@ -10,14 +10,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.curate.config import CurateConfig
-from pipelines.curate.dedup.near import NearJudge
-from pipelines.curate.dedup.signing import signer
 from pipelines.curate.ledger.judge import DOCUMENT, Corpus, judge
 from pipelines.curate.ledger.settings import REBUILDING, record_settings
-from pipelines.curate.records import Signer
 from pipelines.curate.report import NO_CHANGE, CurateReport
 from pipelines.curate.run import Run, check_limits
-from pipelines.curate.spark_sql import DUPLICATE, KEPT, NEAR, cut, is_accepted, place_of
+from pipelines.dedup.near import NearJudge
+from pipelines.dedup.signing import Signer, signer
+from pipelines.dedup.spark_sql import DUPLICATE, KEPT, NEAR, cut, is_accepted, place_of
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.spark_sql import (
+from pipelines.dedup.spark_sql import (
     DUPLICATE,
     KEPT,
     REJECTED,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 
 from pipelines.curate.config import ColumnsConfig, CurateConfig
-from pipelines.curate.dedup.signing import signer
 from pipelines.curate.read.arrival import Moment
 from pipelines.curate.read.discover import InputFile, Listing, discover, filesystem, split_files
 from pipelines.curate.read.readers import columns_of
@@ -15,7 +14,8 @@ from pipelines.curate.records import RECORD_DDL, Origin, Rules
 from pipelines.curate.rules.boilerplate import SourceLines
 from pipelines.curate.rules.line_counts import TEXT_DDL, text_lister
 from pipelines.curate.spark_ops import Make, judging, split_reader, table_reader
-from pipelines.curate.spark_sql import empty_frame
+from pipelines.dedup.signing import signer
+from pipelines.dedup.spark_sql import empty_frame
 from pipelines.errors import EmptyInputError, InputError
 from pipelines.lake import Lake
 

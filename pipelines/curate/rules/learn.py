@@ -22,7 +22,7 @@ from pipelines.curate.read.arrival import Moment
 from pipelines.curate.read.inputs import Input, read_texts, sources_of
 from pipelines.curate.rules.boilerplate import BoilerplateConfig, SourceLines, documents_needed
 from pipelines.curate.rules.line_counts import COUNT_DDL, line_counter
-from pipelines.curate.spark_sql import cut, not_among
+from pipelines.dedup.spark_sql import cut, not_among
 from pipelines.lake import Lake
 from pipelines.lake.branch import branch
 from pipelines.lake.faults import explained

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence, Set
 
 import pyarrow as pa
 
-from pipelines.curate.normalise import text_hash
 from pipelines.curate.read.readers import FileFault
 from pipelines.curate.records import Rules, readable_text, source_of
 from pipelines.curate.rules.boilerplate import keyed_lines
 from pipelines.curate.spark_ops import Batches, Found, Make
+from pipelines.text import text_hash
 
 TEXT_SCHEMA = pa.schema([(name, pa.string()) for name in ("source", "text_hash", "text")])
 TEXT_DDL = "source string, text_hash string, text string"

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.dedup.independent import first_independent_set
-from pipelines.curate.dedup.shingles import offsets_of
-from pipelines.curate.dedup.verify import similarities_of
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.independent import first_independent_set
+from pipelines.dedup.shingles import offsets_of
+from pipelines.dedup.verify import similarities_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -75,7 +75,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts, as `pipelines.curate.dedup.near.Verdicts` has them.
+    """Verdicts, as `pipelines.dedup.near.Verdicts` has them.
 
     Attributes:
         keepers: text_hash, keeper and similarity of the open nodes that are removed.

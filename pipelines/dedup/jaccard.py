@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.curate.dedup.shingles import Shingles, offsets_of
+from pipelines.dedup.shingles import Shingles, offsets_of
 
 _HUBS = 64  # documents that are marked at once: a bit each
 _BLOCK = 1 << 22  # shingles that are looked up at once: 32 MB of places

@@ -1,12 +1,16 @@
 """Texts to band keys, in Arrow: what each document is looked up by."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pyarrow as pa
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.dedup.minhash import MinHash
-from pipelines.curate.dedup.shingles import offsets_of, shingle
-from pipelines.curate.records import Signer
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.minhash import MinHash
+from pipelines.dedup.shingles import offsets_of, shingle
+
+# Texts to their band keys: a list of int64 for each, null where a text has no shingle.
+Signer = Callable[[pa.Array], pa.Array]
 
 
 def signer(config: NearConfig) -> Signer | None:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 
 from pipelines.curate.config import CurateConfig
-from pipelines.curate.dedup.shingles import shingle
-from pipelines.curate.dedup.signing import signer
-from pipelines.curate.normalise import text_hash
+from pipelines.dedup.shingles import shingle
+from pipelines.dedup.signing import signer
+from pipelines.text import text_hash
 
 _WORDS = [f"w{number}" for number in range(400)]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.curate.dedup.shingles import Shingles, UInt64s, mix
+from pipelines.dedup.shingles import Shingles, UInt64s, mix
 
 # Shingles that are hashed at once: with their hashes 1 MB, which stays in a core's cache.
 _BLOCK = 1 << 16

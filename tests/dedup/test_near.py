@@ -12,16 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipelines.curate.config import CurateConfig, NearConfig
-from pipelines.curate.dedup.candidates import candidate_pairs
-from pipelines.curate.dedup.independent import first_independent_set
-from pipelines.curate.dedup.minhash import MinHash
-from pipelines.curate.dedup.near_driver import node_pairs
-from pipelines.curate.dedup.resolve import removed_nodes
-from pipelines.curate.dedup.shingles import shingle
-from pipelines.curate.spark_sql import empty_frame
-from tests.curate.oracle import Doc, day, draw_words, families
+from pipelines.curate.config import CurateConfig
+from pipelines.dedup.candidates import candidate_pairs
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.independent import first_independent_set
+from pipelines.dedup.minhash import MinHash
+from pipelines.dedup.near_driver import node_pairs
+from pipelines.dedup.resolve import removed_nodes
+from pipelines.dedup.shingles import shingle
+from pipelines.dedup.spark_sql import empty_frame
 from tests.curate.test_incremental import Corpus
+from tests.dedup.oracle import Doc, day, draw_words, families
 
 SMALL = NearConfig(bucket_whole=4, bucket_leaders=2)
 

@@ -10,8 +10,8 @@ later never changes it.
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.spark_sql import among, cut
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.spark_sql import among, cut
 
 
 def in_buckets(documents: DataFrame, keys: DataFrame) -> DataFrame:

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from pipelines.curate.dedup.independent import first_independent_set
-from pipelines.curate.spark_sql import among, cut, not_among
+from pipelines.dedup.independent import first_independent_set
+from pipelines.dedup.spark_sql import among, cut, not_among
 
 # Edges that the driver decides alone: a choice, not yet measured.
 DRIVER_EDGES = 1_000_000

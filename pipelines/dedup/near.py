@@ -7,12 +7,12 @@ import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.dedup.candidates import candidate_pairs, in_buckets
-from pipelines.curate.dedup.near_driver import Judged, Nodes, distinct_nodes, judge_nodes
-from pipelines.curate.dedup.resolve import removed_nodes
-from pipelines.curate.dedup.verify import verified_edges
-from pipelines.curate.spark_sql import KEPT, among, at_most, cut, empty_frame, not_among
+from pipelines.dedup.candidates import candidate_pairs, in_buckets
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.near_driver import Judged, Nodes, distinct_nodes, judge_nodes
+from pipelines.dedup.resolve import removed_nodes
+from pipelines.dedup.spark_sql import KEPT, among, at_most, cut, empty_frame, not_among
+from pipelines.dedup.verify import verified_edges
 
 
 @dataclass(frozen=True)

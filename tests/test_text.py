@@ -3,7 +3,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.normalise import is_blank, normalise, text_hash
+from pipelines.text import is_blank, normalise, text_hash
 
 any_text = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 

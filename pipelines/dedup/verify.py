@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.dedup.jaccard import similarities
-from pipelines.curate.dedup.shingles import shingle
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.jaccard import similarities
+from pipelines.dedup.shingles import shingle
 
 EDGE_DDL = "earlier bigint, later bigint, similarity double"
 # Text of one group of pairs, which a Python worker holds at once with its shingles, and its pairs: a choice;

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.curate.config import NearConfig
-from pipelines.curate.dedup.independent import first_independent_set
-from pipelines.curate.dedup.jaccard import similarities
-from pipelines.curate.dedup.minhash import MinHash
-from pipelines.curate.dedup.shingles import Shingles, shingle
-from pipelines.curate.dedup.signing import signer
-from pipelines.curate.normalise import normalise
+from pipelines.dedup.config import NearConfig
+from pipelines.dedup.independent import first_independent_set
+from pipelines.dedup.jaccard import similarities
+from pipelines.dedup.minhash import MinHash
+from pipelines.dedup.shingles import Shingles, shingle
+from pipelines.dedup.signing import signer
+from pipelines.text import normalise
 from tests.sentences import SENTENCES
 
 words = st.text("abCD é中文ไ\u0301.,\n'-", max_size=40)
