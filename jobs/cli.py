@@ -13,6 +13,7 @@ from jobs.cli_maintain import maintain
 from jobs.cli_publish import publish
 from jobs.cli_search import index, search
 from jobs.cli_serve import serve
+from jobs.cli_train import filter_, mine, pairs, train
 from jobs.guard import guarded
 from jobs.options import EPILOG as _EPILOG
 from jobs.options import AsJson, Model
@@ -286,6 +287,10 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 app.command(epilog=_EPILOG)(maintain)
+app.command(epilog=_EPILOG)(pairs)
+app.command("filter", epilog=_EPILOG)(filter_)
+app.command(epilog=_EPILOG)(mine)
+app.add_typer(train, name="train")
 
 
 @app.command(epilog=_EPILOG)

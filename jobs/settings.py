@@ -16,8 +16,10 @@ from pipelines.errors import ConfigError
 from pipelines.evaluate.config import EvaluateConfig
 from pipelines.lake.config import CREDENTIAL_VARIABLE, TOKEN_VARIABLE, LakeConfig, SparkConfig
 from pipelines.maintain.config import MaintainConfig
+from pipelines.mine.config import MineConfig
 from pipelines.publish.config import PublishConfig
 from pipelines.search.config import SearchConfig
+from pipelines.train.config import TrainConfig
 
 _PREFIX = "EMBEDLAKE_"
 _SOMEWHERE = "the settings"
@@ -39,6 +41,8 @@ class Settings(Config):
         search: Queries to chunks.
         evaluate: Vectors against judgements.
         maintain: Compaction, expiry and orphans.
+        mine: Pairs to judgements and hard negatives.
+        train: On what recipes are run.
     """
 
     model: str = "minilm"
@@ -51,6 +55,8 @@ class Settings(Config):
     search: SearchConfig = SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     maintain: MaintainConfig = MaintainConfig()
+    mine: MineConfig = MineConfig()
+    train: TrainConfig = TrainConfig()
 
 
 def load_settings(

@@ -2,6 +2,7 @@
 
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DoubleType,
     FloatType,
     IntegerType,
@@ -310,6 +311,49 @@ PAIRS = TableSpec(
     },
 )
 
+_WINDOWED = (
+    ("source", "identity", "source"),
+    ("asked", "identity", "asked"),
+    ("window", "identity", "window"),
+)
+
+JUDGEMENTS = TableSpec(
+    name="judgements",
+    doc="What a teacher says of pairs: the place of a pair's document among those of its window.",
+    schema=schema(
+        ("pair_id", _STRING, True, "The pair"),
+        ("source", _STRING, True, "Of the pair"),
+        ("asked", _STRING, True, "The teacher's key for documents"),
+        ("window", _INT, True, "Of the source"),
+        ("rank", LongType(), False, "From 1; null where a side has no vector"),
+        ("score", FloatType(), False, "Inner product of query and document"),
+        ("kept", BooleanType(), True, "Whether the rank is low enough"),
+    ),
+    partitions=_WINDOWED,
+    properties={"write.metadata.metrics.default": "none"},
+)
+
+NEGATIVES = TableSpec(
+    name="negatives",
+    doc="Hard negatives of pairs: documents of the source that a teacher finds near the query.",
+    schema=schema(
+        ("pair_id", _STRING, True, "The pair"),
+        ("source", _STRING, True, "Of the pair"),
+        ("asked", _STRING, True, "The teacher's key for documents, and a hash of what was asked"),
+        ("window", _INT, True, "Of the source"),
+        ("score", FloatType(), True, "Inner product of query and own document"),
+        (
+            "documents",
+            ListType(101, LongType(), element_required=True),
+            True,
+            "Nearest first: the first 60 bits of their document_hash",
+        ),
+        ("scores", ListType(102, FloatType(), element_required=True), True, "Of the same with the query"),
+    ),
+    partitions=_WINDOWED,
+    properties={"write.metadata.metrics.default": "none"},
+)
+
 BATCHES = TableSpec(
     name="batches",
     doc="Training batches in the order that they are read: one row per pair, or per packed sequence.",
@@ -369,5 +413,5 @@ CHECKPOINTS = TableSpec(
 )
 
 TABLES = (CHUNKS, DOCUMENTS, DUPLICATES, REJECTS, EMBEDDINGS, BOILERPLATE, RUNS, ROTATIONS, INDEXES)
-TRAINING_TABLES = (PAIRS, BATCHES, CHECKPOINTS)
+TRAINING_TABLES = (PAIRS, JUDGEMENTS, NEGATIVES, BATCHES, CHECKPOINTS)
 BY_NAME = {table.name: table for table in (*TABLES, *TRAINING_TABLES)}

@@ -10,7 +10,6 @@ What fits is not computed twice: up to `keep_tokens` tokens hold on to their gra
 # ruff: noqa: N803, N806  (tensor names carry their shape: x_ND)
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from pipelines.encoder.batches import token_budget_batches
 from pipelines.encoder.ragged import Ragged
+from pipelines.train.config import Micro
 from pipelines.train.objective import Known, Objective
 from pipelines.train.pairs import PairBatch
 from pipelines.train.workers import Workers
@@ -36,19 +36,6 @@ class Tower(Protocol):
 
         The same rows and seed give the same vectors, dropout included.
         """
-
-
-@dataclass(frozen=True)
-class Micro:
-    """How a batch is cut.
-
-    Attributes:
-        batch_tokens: Most tokens of a forward pass with its graph, padding included.
-        keep_tokens: So many, padding included, keep their graphs until the loss is known.
-    """
-
-    batch_tokens: int
-    keep_tokens: int = 0
 
 
 def contrastive_step(

@@ -1,14 +1,27 @@
 """How a recipe is run here: nothing of it changes what comes out, beyond the order of sums."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from pipelines.config import Config
-from pipelines.train.cached import Micro
 
 _MICRO = {"cpu": (2048, 8192), "cuda": (32_768, 65_536)}
+
+
+@dataclass(frozen=True)
+class Micro:
+    """How a batch is cut.
+
+    Attributes:
+        batch_tokens: Most tokens of a forward pass with its graph, padding included.
+        keep_tokens: So many, padding included, keep their graphs until the loss is known.
+    """
+
+    batch_tokens: int
+    keep_tokens: int = 0
 
 
 class TrainConfig(Config):

@@ -7,70 +7,16 @@ are taken in blocks, so that the similarities of a large batch never lie in memo
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.config import Config
+from pipelines.train.recipe import ObjectiveConfig
 
 _BLOCK_ELEMENTS = 2**21  # similarities at once: 8 MB in float32
 _NEVER = float("-inf")
 _ROUNDING = 1e-6  # a text is not nearer than itself, whatever the order of a sum
-
-
-class GuideConfig(Config):
-    """What a second, fixed model knows of a batch's texts.
-
-    Attributes:
-        model: Name of a file in `conf/models`, or the path of one.
-        mask: Whether a candidate that the guide finds nearer to the query than its own document is left out
-            as a likely false negative (GISTEmbed, arXiv 2402.16829).
-        margin: So much nearer, in inner product, it must be.
-        distil: Weight of the divergence of the batch's similarities at each dimension from the guide's, next
-            to 1 for the contrastive loss; 0 is none.
-        distil_temperature: Of both similarities in it.
-    """
-
-    model: str
-    mask: bool = True
-    margin: float = 0.0
-    distil: float = Field(default=0.0, ge=0)
-    distil_temperature: float = Field(default=0.05, gt=0)
-
-
-class ObjectiveConfig(Config):
-    """The loss of a batch of pairs.
-
-    Attributes:
-        temperature: What cosine similarities are divided by; fixed.
-        bidirectional: Whether documents are to find their queries too, with half of the weight.
-        contrast: Weight of the contrastive loss; 0 leaves distillation alone.
-        dimensions: Each has a loss of its own, on vectors cut to it and normalised again; None is the
-            model's full dimension alone.
-        weights: Of the dimensions' losses, which are added up; None is 1 each.
-        guide: None is no guide.
-    """
-
-    temperature: float = Field(default=0.02, gt=0)
-    bidirectional: bool = False
-    contrast: float = Field(default=1.0, ge=0)
-    dimensions: tuple[int, ...] | None = None
-    weights: tuple[float, ...] | None = None
-    guide: GuideConfig | None = None
-
-    @model_validator(mode="after")
-    def _matches(self) -> Self:
-        dims = self.dimensions
-        if dims is not None and (not dims or min(dims) < 1 or len(set(dims)) != len(dims)):
-            raise ValueError("dimensions must be positive, each at most once")
-        if self.weights is not None and len(self.weights) != len(dims or ()):
-            raise ValueError("weights must be as many as dimensions")
-        if not self.contrast and not (self.guide and self.guide.distil):
-            raise ValueError("contrast is 0 and nothing is distilled: there is no loss")
-        return self
 
 
 @dataclass(frozen=True)

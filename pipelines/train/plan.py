@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.encoder.accelerators import ASSUMED_SHARE, Accelerator
 from pipelines.encoder.flops import Flops
-from pipelines.train.cached import Micro
+from pipelines.train.config import Micro
 from pipelines.train.recipe import ContrastiveRecipe, MlmRecipe, PairSource, Recipe
 
 _BYTES = 4

@@ -1,8 +1,16 @@
-"""Batches written to the lake: which there are, and whether all of them."""
+"""Which batches a run has in the lake."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 
-PREPARED_PROPERTY = "embedlake.batches."  # + data fingerprint -> what there is, as JSON
+from pipelines.lake import Lake
+from pipelines.lake.tables import BATCHES
+from pipelines.train.recipe import Recipe
+
+_PROPERTY = "embedlake.batches."  # + name of the run -> `Prepared`, and what of the recipe it is for, as JSON
+# What of a recipe decides nothing about its batches.
+_APART = {"name", "stage", "optimiser", "architecture", "dropout", "prefixes", "layer_norm", "start"}
 
 
 @dataclass(frozen=True)
@@ -10,7 +18,7 @@ class Prepared:
     """A run's batches in the lake.
 
     Attributes:
-        data: Fingerprint of what they were made from, and how.
+        data: Names them in the table `batches`.
         steps: Of the run.
         batch: Rows of each.
         shards: Parts that a batch's slots are stored in.
@@ -20,3 +28,38 @@ class Prepared:
     steps: int
     batch: int
     shards: int
+
+
+def data_fingerprint(recipe: Recipe, tokenizer: str) -> str:
+    """16 hex digits of what a recipe says about its batches, and of the tokenizer that makes their ids."""
+    said = {key: value for key, value in recipe.model_dump(mode="json").items() if key not in _APART}
+    if "objective" in said:
+        said["objective"] = (said["objective"]["guide"] or {}).get("model")
+    text = json.dumps({**said, "tokenizer": tokenizer}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def recorded(lake: Lake, run: str, fingerprint: str) -> Prepared | None:
+    """A run's batches, made earlier from the same words of the recipe; None where there are none.
+
+    They stay what they are when pairs come or go meanwhile: a run that was begun ends on what it began with.
+    """
+    if not lake.exists(BATCHES.name):
+        return None
+    text = lake.table(BATCHES.name).properties.get(_PROPERTY + run)
+    if text is None:
+        return None
+    values = json.loads(text)
+    return Prepared(**values["batches"]) if values["recipe"] == fingerprint else None
+
+
+def record(lake: Lake, run: str, fingerprint: str, prepared: Prepared) -> None:
+    """Says that a run's batches are written, all of them."""
+    values = {"recipe": fingerprint, "batches": asdict(prepared)}
+    lake.set_property(BATCHES.name, _PROPERTY + run, json.dumps(values))
+
+
+def forget(lake: Lake, run: str) -> None:
+    """Lets the next call prepare a run's batches anew."""
+    if lake.exists(BATCHES.name):
+        lake.set_property(BATCHES.name, _PROPERTY + run, json.dumps({"recipe": "", "batches": None}))

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from pipelines.config import Config, load_yaml, parse
 from pipelines.errors import ConfigError
 from pipelines.train.architecture import Architecture
-from pipelines.train.objective import ObjectiveConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Stage = Literal["mlm", "pretrain", "finetune"]
@@ -62,6 +61,58 @@ class OptimiserConfig(Config):
         if self.schedule == "inverse_sqrt":
             return float(self.peak * (max(1, warmup) / (step + 1)) ** 0.5)
         return self.peak
+
+
+class GuideConfig(Config):
+    """What a second, fixed model knows of a batch's texts.
+
+    Attributes:
+        model: Name of a file in `conf/models`, or the path of one.
+        mask: Whether a candidate that the guide finds nearer to the query than its own document is left out
+            as a likely false negative (GISTEmbed, arXiv 2402.16829).
+        margin: So much nearer, in inner product, it must be.
+        distil: Weight of the divergence of the batch's similarities at each dimension from the guide's, next
+            to 1 for the contrastive loss; 0 is none.
+        distil_temperature: Of both similarities in it.
+    """
+
+    model: str
+    mask: bool = True
+    margin: float = 0.0
+    distil: float = Field(default=0.0, ge=0)
+    distil_temperature: float = Field(default=0.05, gt=0)
+
+
+class ObjectiveConfig(Config):
+    """The loss of a batch of pairs.
+
+    Attributes:
+        temperature: What cosine similarities are divided by; fixed.
+        bidirectional: Whether documents are to find their queries too, with half of the weight.
+        contrast: Weight of the contrastive loss; 0 leaves distillation alone.
+        dimensions: Each has a loss of its own, on vectors cut to it and normalised again; None is the
+            model's full dimension alone.
+        weights: Of the dimensions' losses, which are added up; None is 1 each.
+        guide: None is no guide.
+    """
+
+    temperature: float = Field(default=0.02, gt=0)
+    bidirectional: bool = False
+    contrast: float = Field(default=1.0, ge=0)
+    dimensions: tuple[int, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    guide: GuideConfig | None = None
+
+    @model_validator(mode="after")
+    def _matches(self) -> Self:
+        dims = self.dimensions
+        if dims is not None and (not dims or min(dims) < 1 or len(set(dims)) != len(dims)):
+            raise ValueError("dimensions must be positive, each at most once")
+        if self.weights is not None and len(self.weights) != len(dims or ()):
+            raise ValueError("weights must be as many as dimensions")
+        if not self.contrast and not (self.guide and self.guide.distil):
+            raise ValueError("contrast is 0 and nothing is distilled: there is no loss")
+        return self
 
 
 class PairSource(Config):
@@ -149,6 +200,8 @@ class ContrastiveRecipe(_Recipe):
         max_tokens: Where texts are cut, specials and prefix included.
         negatives: Hard negatives of each pair of a source that has some, drawn anew in every epoch.
         filtered: Whether pairs that the consistency filter has dropped are left out.
+        teacher: Whose judgements and hard negatives are meant, as they begin in the tables' column `asked`;
+            None where there are those of one only.
         too_few: What a source with fewer pairs than a batch is: an `error`, or to `skip`.
         unit: What a batch is drawn from: a `source`, or a `cluster` of one (arXiv 2407.18887).
         objective: The loss.
@@ -164,6 +217,7 @@ class ContrastiveRecipe(_Recipe):
     max_tokens: int = Field(ge=8)
     negatives: int = Field(default=0, ge=0)
     filtered: bool = True
+    teacher: str | None = None
     too_few: Literal["error", "skip"] = "error"
     unit: Literal["source", "cluster"] = "source"
     objective: ObjectiveConfig = ObjectiveConfig()

@@ -15,8 +15,9 @@ from pipelines.errors import EmbedlakeError, TrainingError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.redact import redact
 from pipelines.train import feed
-from pipelines.train.cached import Micro, contrastive_step
+from pipelines.train.cached import contrastive_step
 from pipelines.train.checkpoints import Checkpoints
+from pipelines.train.config import Micro
 from pipelines.train.mlm import masked_lm_step, read_vocabulary
 from pipelines.train.objective import Objective
 from pipelines.train.prepared import Prepared

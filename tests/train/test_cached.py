@@ -12,9 +12,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.train.cached import Micro, contrastive_step
-from pipelines.train.objective import GuideConfig, Objective, ObjectiveConfig
+from pipelines.train.cached import contrastive_step
+from pipelines.train.config import Micro
+from pipelines.train.objective import Objective
 from pipelines.train.pairs import PairBatch
+from pipelines.train.recipe import GuideConfig, ObjectiveConfig
 from pipelines.train.workers import Workers
 from tests.train.towers import gradients, pair_batch, part, small_tower
 

@@ -10,8 +10,10 @@ import resource, sys
 import numpy as np, torch
 from transformers import NomicBertConfig, NomicBertModel
 from pipelines.encoder.ragged import Ragged
-from pipelines.train.cached import Micro, contrastive_step
-from pipelines.train.objective import Objective, ObjectiveConfig
+from pipelines.train.cached import contrastive_step
+from pipelines.train.config import Micro
+from pipelines.train.objective import Objective
+from pipelines.train.recipe import ObjectiveConfig
 from pipelines.train.pairs import PairBatch
 from pipelines.train.tower import TransformerTower
 from pipelines.train.workers import Workers

@@ -10,7 +10,7 @@ from pipelines.config import conf_dir
 from pipelines.encoder.accelerators import accelerators
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError
-from pipelines.train.cached import Micro
+from pipelines.train.config import Micro
 from pipelines.train.plan import TrainPlan, plan_training
 from pipelines.train.recipe import ContrastiveRecipe, MlmRecipe, Stage, load_recipe
 from pipelines.train.start import model_sizes

@@ -22,9 +22,8 @@ from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.model import Encoder
 from pipelines.errors import ModelError, TrainingError
 from pipelines.lake import Lake, LakeConfig
-from pipelines.train.cached import Micro
 from pipelines.train.checkpoints import Checkpoints
-from pipelines.train.config import TrainConfig
+from pipelines.train.config import Micro, TrainConfig
 from pipelines.train.recipe import Recipe
 from pipelines.train.run import TrainReport, train
 from pipelines.train.state import position_of

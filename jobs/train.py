@@ -1,0 +1,108 @@
+"""The train job."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.console import ConsoleProgress
+from jobs.settings import Settings
+from pipelines.encoder.accelerators import ASSUMED_SHARE, accelerators
+from pipelines.lake import Lake
+from pipelines.train.checkpoints import Checkpoints
+from pipelines.train.pack import prepare_sequences
+from pipelines.train.plan import TrainPlan, plan_training
+from pipelines.train.prepare import prepare_pairs
+from pipelines.train.prepared import forget
+from pipelines.train.recipe import MlmRecipe, Stage, load_recipe
+from pipelines.train.run import train
+from pipelines.train.start import model_sizes, starting_point
+
+
+def plan(settings: Settings, stage: Stage, file: Path, as_json: bool) -> None:
+    """Prints what a run of the recipe would take."""
+    recipe = load_recipe(file, stage)
+    workers = settings.train.workers or 1
+    device = "cuda" if settings.train.device == "cuda" else "cpu"
+    found = plan_training(recipe, model_sizes(recipe), settings.train.micro(device), workers, accelerators())
+    if as_json:
+        print(json.dumps(asdict(found)))  # noqa: T201 - for programs
+    else:
+        _print(found, workers, Console())
+
+
+def run(settings: Settings, stage: Stage, file: Path, restart: bool, as_json: bool) -> None:
+    """Prepares the recipe's batches, trains its model, and prints where it is."""
+    recipe = load_recipe(file, stage)
+    progress = ConsoleProgress(Console(stderr=True))
+    lake = Lake.open(settings.lake)
+    start = starting_point(recipe)
+    if restart:
+        Checkpoints(lake, recipe.name).delete()
+        forget(lake, recipe.name)
+    if isinstance(recipe, MlmRecipe):
+        prepared = prepare_sequences(lake, recipe, start, settings.spark, progress)
+    else:
+        prepared = prepare_pairs(lake, recipe, start, settings.spark, progress)
+    report = train(lake, recipe, prepared, settings.train, settings.ray, progress)
+    if as_json:
+        print(json.dumps(asdict(report)))  # noqa: T201 - for programs
+    else:
+        loss = "" if report.loss is None else f", loss {report.loss:.4f} over the last steps"
+        Console().print(
+            f"{report.name}: {report.steps:,} steps, {report.resumed:,} of them before; "
+            f"{report.tokens:,} tokens in {report.seconds:.0f} s, {report.tokens_per_second:,.0f} tokens/s"
+            f"{loss}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _print(plan: TrainPlan, workers: int, console: Console) -> None:
+    table = Table(title=f"{plan.name}: {plan.stage}, recipe {plan.fingerprint}", title_justify="left")
+    table.add_column("source", no_wrap=True)
+    if plan.stage == "mlm":
+        for source in plan.sources:
+            table.add_row(source.name)
+    else:
+        for name in ("pairs", "batches"):
+            table.add_column(name, justify="right")
+        table.add_column("prefixes", overflow="fold")
+        table.add_column("negatives")
+        for source in plan.sources:
+            prefixes = " → ".join(dict.fromkeys(source.prefixes)) or "none"
+            counts = (_count(source.pairs), _count(source.batches))
+            table.add_row(source.name, *counts, prefixes, source.negatives)
+        table.add_section()
+        table.add_row("all", _count(plan.pairs), _count(plan.steps), "", "")
+    console.print(table)
+    what = "sequences" if plan.stage == "mlm" else "pairs"
+    bound = "" if plan.measured else " at most (every text as long as the recipe lets it be)"
+    for line in (
+        f"{_count(plan.pairs)} {what}, {plan.batch:,} a step: {_count(plan.steps)} steps",
+        f"{_count(plan.tokens)} tokens{bound}",
+        f"{plan.parameters:,} parameters; about {plan.worker_bytes / 2**30:.1f} GiB for each of {workers} "
+        f"worker{'s' * (workers != 1)} (estimated)",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if not plan.hours:
+        return
+    hours = Table(title="accelerator-hours", title_justify="left")
+    hours.add_column("accelerator", no_wrap=True)
+    hours.add_column("hours" if plan.measured else "hours, at most", justify="right")
+    hours.add_column("cost", justify="right")
+    for row in plan.hours:
+        hours.add_row(row.accelerator, f"{row.hours:,.1f}", "" if row.cost is None else f"{row.cost:,.0f}")
+    console.print(hours)
+    console.print(
+        f"the model's FLOPs at {ASSUMED_SHARE:.0%} of peak, an assumption; prices: conf/accelerators.yaml",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _count(number: int | None) -> str:
+    return "what the lake has" if number is None else f"{number:,}"
