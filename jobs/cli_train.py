@@ -28,43 +28,22 @@ Workers = Annotated[
 ]
 
 
-@train.command("mlm", epilog=EPILOG)
-def mlm(
-    context: typer.Context,
-    recipe: RecipeFile,
-    plan: Plan = False,
-    restart: Restart = False,
-    workers: Workers = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a masked language model on the lake's chunks."""
-    _run(context, "mlm", recipe, plan, restart, workers, as_json)
+def _add(stage: "Stage", what: str) -> None:
+    @train.command(stage, help=what, epilog=EPILOG)
+    def command(
+        context: typer.Context,
+        recipe: RecipeFile,
+        plan: Plan = False,
+        restart: Restart = False,
+        workers: Workers = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _run(context, stage, recipe, plan, restart, workers, as_json)
 
 
-@train.command("pretrain", epilog=EPILOG)
-def pretrain(
-    context: typer.Context,
-    recipe: RecipeFile,
-    plan: Plan = False,
-    restart: Restart = False,
-    workers: Workers = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train an embedder on weak pairs."""
-    _run(context, "pretrain", recipe, plan, restart, workers, as_json)
-
-
-@train.command("finetune", epilog=EPILOG)
-def finetune(
-    context: typer.Context,
-    recipe: RecipeFile,
-    plan: Plan = False,
-    restart: Restart = False,
-    workers: Workers = None,
-    as_json: AsJson = False,
-) -> None:
-    """Finetune an embedder on pairs with hard negatives, at several dimensions at once."""
-    _run(context, "finetune", recipe, plan, restart, workers, as_json)
+_add("mlm", "Train a masked language model on the lake's chunks.")
+_add("pretrain", "Train an embedder on weak pairs.")
+_add("finetune", "Finetune an embedder on pairs with hard negatives, at several dimensions at once.")
 
 
 def pairs(

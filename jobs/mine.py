@@ -1,6 +1,8 @@
 """The jobs `filter` and `mine`: a teacher's vectors of pairs, and what they say."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
 from rich.console import Console
@@ -21,25 +23,28 @@ from pipelines.progress import Progress
 
 def run_filter(settings: Settings, as_json: bool) -> None:
     """Embeds the pairs' texts and keeps the pairs whose document is found by its query."""
-    progress = ConsoleProgress(Console(stderr=True))
-    lake = Lake.open(settings.lake)
-    with RaySession(settings.ray) as session:
-        teacher = embedded(lake, settings, progress)
-        session.start()
-        device = "cuda" if session.has_gpu() else "cpu"
+    with _asked(settings) as (lake, teacher, progress, device):
         report = filter_pairs(lake, teacher, settings.mine, device, progress)
     _tell(report, "found their document", as_json)
 
 
 def run_mine(settings: Settings, as_json: bool) -> None:
     """Finds the hard negatives of the pairs that the filter has kept."""
+    with _asked(settings) as (lake, teacher, progress, _):
+        report = mine_negatives(lake, teacher, settings.mine, progress)
+    _tell(report, "have a hard negative", as_json)
+
+
+@contextmanager
+def _asked(settings: Settings) -> Iterator[tuple[Lake, Teacher, Progress, str]]:
+    """The lake, the teacher that has embedded its pairs, and a Ray, which embedding uses too."""
     progress = ConsoleProgress(Console(stderr=True))
     lake = Lake.open(settings.lake)
     with RaySession(settings.ray) as session:
-        teacher = embedded(lake, settings, progress)
-        session.start()
-        report = mine_negatives(lake, teacher, settings.mine, progress)
-    _tell(report, "have a hard negative", as_json)
+        with progress.step("starting Ray", None, "seconds"):
+            session.start()
+        device = "cuda" if session.has_gpu() else "cpu"
+        yield lake, embedded(lake, settings, progress), progress, device
 
 
 def embedded(lake: Lake, settings: Settings, progress: Progress) -> Teacher:

@@ -17,7 +17,7 @@ from pipelines.train.plan import TrainPlan, plan_training
 from pipelines.train.prepare import prepare_pairs
 from pipelines.train.prepared import forget
 from pipelines.train.recipe import MlmRecipe, Stage, load_recipe
-from pipelines.train.run import train
+from pipelines.train.run import check_recipe, train
 from pipelines.train.start import model_sizes, starting_point
 
 
@@ -42,6 +42,7 @@ def run(settings: Settings, stage: Stage, file: Path, restart: bool, as_json: bo
     if restart:
         Checkpoints(lake, recipe.name).delete()
         forget(lake, recipe.name)
+    check_recipe(lake, recipe)
     if isinstance(recipe, MlmRecipe):
         prepared = prepare_sequences(lake, recipe, start, settings.spark, progress)
     else:

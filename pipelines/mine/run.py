@@ -27,8 +27,9 @@ from pipelines.lake.filters import all_of, equals
 from pipelines.lake.live import LiveFiles
 from pipelines.lake.scan import read_file, scan_files
 from pipelines.lake.table_spec import TableSpec
-from pipelines.lake.tables import JUDGEMENTS, NEGATIVES, STAGE_PROPERTY
-from pipelines.mine.config import MineConfig, NegativesConfig
+from pipelines.lake.tables import STAGE_PROPERTY
+from pipelines.lake.training_tables import JUDGEMENTS, NEGATIVES
+from pipelines.mine.config import MineConfig
 from pipelines.mine.consistency import judge_window
 from pipelines.mine.negatives import Miner
 from pipelines.mine.texts import DOCUMENT
@@ -75,7 +76,7 @@ def filter_pairs(
         device: Where similarities are computed, as torch names it.
         progress: Told of windows.
     """
-    job = _Job(lake.config, teacher, teacher.document, config, device)
+    job = _Job(lake.config, teacher, judged_by(teacher, config), config, device)
     return _answered(lake, JUDGEMENTS, job, _judge, progress, "judging pairs")
 
 
@@ -88,14 +89,19 @@ def mine_negatives(lake: Lake, teacher: Teacher, config: MineConfig, progress: P
         config: Of the negatives.
         progress: Told of windows.
     """
-    job = _Job(lake.config, teacher, asked(teacher, config.negatives), config, "cpu")
+    job = _Job(lake.config, teacher, asked(teacher, config), config, "cpu")
     return _answered(lake, NEGATIVES, job, _mine, progress, "mining hard negatives")
 
 
-def asked(teacher: Teacher, config: NegativesConfig) -> str:
-    """What a row of `negatives` answers: the teacher, and a hash of the settings."""
-    text = json.dumps(config.model_dump(mode="json"), sort_keys=True)
-    return f"{teacher.document}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+def judged_by(teacher: Teacher, config: MineConfig) -> str:
+    """What a row of `judgements` answers: the teacher, and how far down a document may stand."""
+    return f"{teacher.document}/top{config.top}"
+
+
+def asked(teacher: Teacher, config: MineConfig) -> str:
+    """What a row of `negatives` answers: the same, and a hash of the settings."""
+    text = json.dumps(config.negatives.model_dump(mode="json"), sort_keys=True)
+    return f"{judged_by(teacher, config)}/{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def _judge(job: _Job, window: Window) -> _Answer:
 def _mine(job: _Job, window: Window) -> _Answer:
     lake, texts = job.open()
     queries, documents = read_window(texts, window, job.teacher)
-    kept = _kept(lake, job.teacher.document, window)
+    kept = _kept(lake, judged_by(job.teacher, job.config), window)
     rows_N = np.flatnonzero(np.asarray(pc.is_in(queries.pair_ids, kept)))
     config = job.config.negatives
     own = [queries.positives[row] or [int(documents.code_N[row])] for row in rows_N.tolist()]
@@ -220,10 +226,10 @@ def _mine(job: _Job, window: Window) -> _Answer:
     return _Answer(window, _written(lake, NEGATIVES, job, window, rows), len(rows), some)
 
 
-def _kept(lake: Lake, teacher: str, window: Window) -> pa.Array:
+def _kept(lake: Lake, judged: str, window: Window) -> pa.Array:
     """Pairs of a window that the filter has kept."""
     table = lake.table(JUDGEMENTS.name)
-    where = all_of(equals("source", window.source), equals("asked", teacher))
+    where = all_of(equals("source", window.source), equals("asked", judged))
     files = [file for file in scan_files(table, where) if file.partition[2] == window.number]
     parts = [read_file(table, file, ("pair_id", "kept")) for file in files]
     ids = [part.filter(part.column("kept")).column("pair_id").combine_chunks() for part in parts]

@@ -14,7 +14,7 @@ from pipelines.lake.beside import pairs_lake
 from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
-from pipelines.lake.tables import PAIRS
+from pipelines.lake.training_tables import PAIRS
 from pipelines.mine.config import MineConfig
 
 Batches = Iterable[pa.RecordBatch]
@@ -42,7 +42,8 @@ def write_texts(lake: Lake, teacher: ModelConf, config: MineConfig, spark_config
     """Gives each kept pair that has none a window, and writes its texts there.
 
     One commit, of all or nothing, and only if nobody else has written texts meanwhile: a pair is in one
-    window, and its window is what it was in every later run. Texts of pairs that are gone stay, unread.
+    window, and its window is what it was in every later run. Texts of pairs that are gone stay, and are still
+    ranked against.
 
     Args:
         lake: With the pairs.

@@ -12,7 +12,7 @@ from pipelines.dedup.spark_sql import cut
 from pipelines.lake import Lake
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
-from pipelines.lake.tables import PAIRS
+from pipelines.lake.training_tables import PAIRS
 from pipelines.pairs.config import PairsConfig, PairSourceConfig
 from pipelines.pairs.extract import extracted
 from pipelines.pairs.judge import judged

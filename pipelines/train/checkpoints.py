@@ -14,7 +14,8 @@ from pipelines.lake.datafiles import WrittenFile, write_data_file
 from pipelines.lake.faults import explained
 from pipelines.lake.filters import equals
 from pipelines.lake.scan import ScanFile, read_file, scan_files
-from pipelines.lake.tables import CHECKPOINTS, STAGE_PROPERTY
+from pipelines.lake.tables import STAGE_PROPERTY
+from pipelines.lake.training_tables import CHECKPOINTS
 
 _PIECE = 32 * 2**20
 _COLUMNS = ("digest", "piece", "pieces", "data")

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipelines.config import Config
 
+# A choice, not yet measured.
 _MICRO = {"cpu": (2048, 8192), "cuda": (32_768, 65_536)}
 
 

@@ -29,8 +29,8 @@ _SENTENCE = "sentence_transformers"
 def export(recipe: Recipe, start: Start, checkpoint: bytes, out: Path) -> Path:
     """Writes the model of a checkpoint.
 
-    It is written beside its place and then moved there: killed before that, an earlier model stays; run
-    again, the same bytes come out.
+    It is written beside its place, and then takes the place of an earlier one: killed before that, the
+    earlier one stays; killed between its removal and the move, none is there until the next call.
 
     Args:
         recipe: Of the run.

@@ -17,7 +17,7 @@ from pipelines.encoder.ragged import Ragged
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.filters import equals
 from pipelines.lake.scan import ScanFile, read_file, scan_files
-from pipelines.lake.tables import BATCHES
+from pipelines.lake.training_tables import BATCHES
 from pipelines.train.mlm import SequenceBatch
 from pipelines.train.pairs import PairBatch
 

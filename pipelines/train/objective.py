@@ -81,13 +81,14 @@ class Objective:
         # Cut and normalised once, and each slice a leaf: blocks add up their gradients there.
         slices = [[self._cut(x, dim) for x in full] for dim in self.dimensions]
         leaves = [[x.detach().requires_grad_() for x in pair] for pair in slices]
-        loss_K = torch.zeros(len(self.dimensions))
+        loss_K = query_ND.new_zeros(len(self.dimensions))
+        groups = query_groups(known)
         for rows in _blocks(own, len(query_ND) + len(candidate_CD)):
-            block = _Block(self.config, known, rows)
+            block = _Block(self.config, known, groups, rows)
             for k, (query_Nd, candidate_Cd) in enumerate(leaves):
                 loss = self.weights[k] * block.loss(query_Nd, candidate_Cd)
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                loss_K[k] += loss.detach().cpu()
+                loss_K[k] += loss.detach()
         torch.autograd.backward(
             [x for pair in slices for x in pair], [_gradient(x) for pair in leaves for x in pair]
         )
@@ -102,12 +103,14 @@ class Objective:
 class _Block:
     """Some anchors of a batch, and what is the same for them at every dimension."""
 
-    def __init__(self, config: ObjectiveConfig, known: Known, rows: slice) -> None:
+    def __init__(
+        self, config: ObjectiveConfig, known: Known, groups: tuple[Tensor, Tensor], rows: slice
+    ) -> None:
         self._config = config
         self._rows = rows
         self._label_B = torch.arange(rows.start, rows.stop, device=known.query_N.device)
         self._pairs = len(known.query_N)
-        self._excluded_BC = excluded(known, rows)
+        self._excluded_BC = excluded(known, groups, rows)
         # Whether a document is a positive of a query is the same seen from either side.
         self._back_BN = self._excluded_BC[:, : self._pairs]
         guide = config.guide
@@ -135,7 +138,13 @@ class _Block:
         return functional.cross_entropy(logit_BC, self._label_B, reduction="sum")
 
 
-def excluded(known: Known, rows: slice) -> Tensor:
+def query_groups(known: Known) -> tuple[Tensor, Tensor]:
+    """Which rows have one query: group_N int64, and how many rows each has, size_N."""
+    _, group_N, size_G = torch.unique(known.query_N, return_inverse=True, return_counts=True)
+    return group_N, size_G[group_N]
+
+
+def excluded(known: Known, groups: tuple[Tensor, Tensor], rows: slice) -> Tensor:
     """Which candidates are no negatives of a query, bool [B, C]: texts equal to one of its positives.
 
     Positives are the documents of all of the batch's rows with that query. A query's own document, in its own
@@ -143,8 +152,8 @@ def excluded(known: Known, rows: slice) -> Tensor:
     """
     document_N = known.candidate_C[: len(known.query_N)]
     excluded_BC = known.candidate_C[None, :] == document_N[rows][:, None]
-    _, group_N, size_G = torch.unique(known.query_N, return_inverse=True, return_counts=True)
-    for at in torch.nonzero(size_G[group_N[rows]] > 1).flatten().tolist():
+    group_N, size_N = groups
+    for at in torch.nonzero(size_N[rows] > 1).flatten().tolist():
         positives = document_N[group_N == group_N[rows.start + at]]
         excluded_BC[at] = torch.isin(known.candidate_C, positives)
     own_B = torch.arange(rows.stop - rows.start, device=excluded_BC.device)

@@ -16,11 +16,12 @@ from pipelines.lake import Lake
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.lake import check_tokenizer
 from pipelines.lake.spark import spark_session
-from pipelines.lake.tables import BATCHES, TOKENIZER_PROPERTY
+from pipelines.lake.tables import TOKENIZER_PROPERTY
+from pipelines.lake.training_tables import BATCHES
 from pipelines.progress import Progress
 from pipelines.train.order import SEGMENT_ROWS, SHARD_ROWS
 from pipelines.train.prepare import replaced
-from pipelines.train.prepared import Prepared, data_fingerprint, record, recorded
+from pipelines.train.prepared import Prepared, data_fingerprint, data_name, record, recorded
 from pipelines.train.recipe import MlmRecipe
 from pipelines.train.start import Start
 
@@ -48,7 +49,8 @@ def prepare_sequences(
     check_tokenizer(chunks.properties.get(TOKENIZER_PROPERTY, ""), tokenizer.fingerprint)
     lake.create(BATCHES)
     shards = max(1, min(64, recipe.batch // SHARD_ROWS))
-    prepared = Prepared(f"{recipe.name}-{fingerprint}", recipe.steps, recipe.batch, shards)
+    data = data_name(lake, recipe.name, fingerprint, ("chunks",))
+    prepared = Prepared(data, recipe.steps, recipe.batch, shards)
     with progress.step("packing sequences", None, "sequences"), spark_session(lake, spark_config) as spark:
         sequences = cut(packed(spark, lake, recipe, tokenizer))
         count = sequences.count()

@@ -21,10 +21,10 @@ from pipelines.lake import Lake
 from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
-from pipelines.lake.tables import BATCHES, JUDGEMENTS, NEGATIVES, PAIRS
+from pipelines.lake.training_tables import BATCHES, JUDGEMENTS, NEGATIVES, PAIRS
 from pipelines.progress import Progress
 from pipelines.train.order import Order, batch_order
-from pipelines.train.prepared import Prepared, data_fingerprint, record, recorded
+from pipelines.train.prepared import Prepared, data_fingerprint, data_name, record, recorded
 from pipelines.train.recipe import ContrastiveRecipe
 from pipelines.train.start import Start
 
@@ -58,18 +58,20 @@ def prepare_pairs(
         TrainingError: A source has too few pairs.
         CatalogError: A table that the recipe needs is not there.
     """
+    _check_buildable(recipe)
     tokenizer = start.tokenizer
     fingerprint = data_fingerprint(recipe, tokenizer.fingerprint)
     if known := recorded(lake, recipe.name, fingerprint):
         return known
     lake.create(BATCHES)
+    # Named before anything is read: what changes meanwhile gives another name, and not other rows by this.
+    data = data_name(lake, recipe.name, fingerprint, (PAIRS.name, JUDGEMENTS.name, NEGATIVES.name))
     with progress.step("preparing batches", None, "pairs"), spark_session(lake, spark_config) as spark:
         pairs = chosen_pairs(spark, lake, recipe)
         units = {row["unit"]: row["count"] for row in pairs.groupBy("unit").count().collect()}
         order = batch_order(recipe, units)
         for source, count in order.skipped.items():
             progress.say(f"source '{source}' is skipped: its {count:,} pairs are fewer than a batch")
-        data = f"{recipe.name}-{fingerprint}"
         prepared = Prepared(data, len(order.steps), order.batch, order.shards)
         placed = placed_pairs(spark, pairs, units, order, recipe)
         if recipe.negatives:
@@ -79,6 +81,14 @@ def prepare_pairs(
             pass  # another run has written its batches meanwhile
     record(lake, recipe.name, fingerprint, prepared)
     return prepared
+
+
+def _check_buildable(recipe: ContrastiveRecipe) -> None:
+    """Refuses what a recipe may say and no batch has yet, rather than train something else."""
+    if recipe.objective.guide is not None:
+        raise TrainingError("batches have no vectors of a guide yet", "Leave out objective.guide")
+    if recipe.unit == "cluster":
+        raise TrainingError("batches of clusters are not made yet", "Set unit to source")
 
 
 def chosen_pairs(spark: SparkSession, lake: Lake, recipe: ContrastiveRecipe) -> DataFrame:
@@ -148,9 +158,10 @@ def answers(spark: SparkSession, lake: Lake, table: str, recipe: ContrastiveReci
     lake.table(table)
     rows = spark.table(lake.spark_identifier(table))
     rows = rows.where(F.col("source").isin([source.name for source in recipe.sources]))
-    if recipe.teacher is not None:
-        rows = rows.where(F.col("asked").startswith(recipe.teacher))
     asked = sorted(row["asked"] for row in rows.select("asked").distinct().collect())
+    if recipe.teacher is not None:
+        asked = [each for each in asked if is_meant(each, recipe.teacher)]
+        rows = rows.where(F.col("asked").isin(asked))
     if len(asked) != 1:
         found = ", ".join(asked) or "none"
         raise TrainingError(
@@ -158,6 +169,11 @@ def answers(spark: SparkSession, lake: Lake, table: str, recipe: ContrastiveReci
             "Name one in the recipe's teacher" if asked else "Run 'embedlake filter' and 'embedlake mine'",
         )
     return rows
+
+
+def is_meant(asked: str, teacher: str) -> bool:
+    """Whether one, cut at slashes, begins with the other: `negatives` ask more than `judgements`."""
+    return all(one == other for one, other in zip(asked.split("/"), teacher.split("/"), strict=False))
 
 
 def with_negatives(

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipelines.lake import Lake
-from pipelines.lake.tables import BATCHES
+from pipelines.lake.training_tables import BATCHES
 from pipelines.train.recipe import Recipe
 
 _PROPERTY = "embedlake.batches."  # + name of the run -> `Prepared`, and what of the recipe it is for, as JSON
@@ -37,6 +38,19 @@ def data_fingerprint(recipe: Recipe, tokenizer: str) -> str:
         said["objective"] = (said["objective"]["guide"] or {}).get("model")
     text = json.dumps({**said, "tokenizer": tokenizer}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def data_name(lake: Lake, run: str, fingerprint: str, tables: Sequence[str]) -> str:
+    """A name for a run's batches: another one if any of the tables that they are made from has changed.
+
+    Were it the same, a checkpoint could go on with other batches than it began with.
+    """
+    snapshots = []
+    for name in tables:
+        snapshot = lake.table(name).current_snapshot() if lake.exists(name) else None
+        snapshots.append([name, None if snapshot is None else snapshot.snapshot_id])
+    text = json.dumps([fingerprint, snapshots])
+    return f"{run}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def recorded(lake: Lake, run: str, fingerprint: str) -> Prepared | None:

@@ -200,8 +200,8 @@ class ContrastiveRecipe(_Recipe):
         max_tokens: Where texts are cut, specials and prefix included.
         negatives: Hard negatives of each pair of a source that has some, drawn anew in every epoch.
         filtered: Whether pairs that the consistency filter has dropped are left out.
-        teacher: Whose judgements and hard negatives are meant, as they begin in the tables' column `asked`;
-            None where there are those of one only.
+        teacher: Whose judgements and hard negatives are meant: what the tables' column `asked` says of
+            them, or its parts up to a slash. None where there are those of one only.
         too_few: What a source with fewer pairs than a batch is: an `error`, or to `skip`.
         unit: What a batch is drawn from: a `source`, or a `cluster` of one (arXiv 2407.18887).
         objective: The loss.

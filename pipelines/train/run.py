@@ -11,7 +11,7 @@ from pipelines.cluster.session import RaySession, load_ray
 from pipelines.encoder.fingerprint import multiplies_bfloat16
 from pipelines.errors import EmbedlakeError, EnvironmentFault, TrainingError
 from pipelines.lake import Lake
-from pipelines.lake.tables import CHECKPOINTS
+from pipelines.lake.training_tables import CHECKPOINTS
 from pipelines.progress import Progress, Step
 from pipelines.train.board import Board, Scalars
 from pipelines.train.checkpoints import Checkpoints
@@ -109,6 +109,17 @@ def train(
     )
 
 
+def check_recipe(lake: Lake, recipe: Recipe) -> None:
+    """Refuses a recipe whose name has checkpoints of another, before batches are made for it.
+
+    Raises:
+        TrainingError: It has.
+    """
+    newest = Checkpoints(lake, recipe.name).newest()
+    if newest is not None:
+        _check_same("another recipe", recipe.name, position_of(newest).recipe, recipe.fingerprint())
+
+
 def _position(checkpoints: Checkpoints, recipe: Recipe, prepared: Prepared) -> int:
     """Steps that are done.
 
@@ -119,16 +130,17 @@ def _position(checkpoints: Checkpoints, recipe: Recipe, prepared: Prepared) -> i
     if newest is None:
         return 0
     position = position_of(newest)
-    for what, theirs, ours in (
-        ("another recipe", position.recipe, recipe.fingerprint()),
-        ("other batches", position.data, prepared.data),
-    ):
-        if theirs != ours:
-            raise TrainingError(
-                f"the checkpoints of '{recipe.name}' are of {what} ({theirs}, now {ours})",
-                "Give the recipe another name, or begin anew with --restart",
-            )
+    _check_same("another recipe", recipe.name, position.recipe, recipe.fingerprint())
+    _check_same("other batches", recipe.name, position.data, prepared.data)
     return position.step
+
+
+def _check_same(what: str, run: str, theirs: str, ours: str) -> None:
+    if theirs != ours:
+        raise TrainingError(
+            f"the checkpoints of '{run}' are of {what} ({theirs}, now {ours})",
+            "Give the recipe another name, or begin anew with --restart",
+        )
 
 
 def _loss_names(recipe: Recipe, dimension: int) -> tuple[str, ...]:

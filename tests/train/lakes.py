@@ -10,7 +10,7 @@ from pipelines.config import parse
 from pipelines.lake import Lake
 from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import write_data_file
-from pipelines.lake.tables import BATCHES
+from pipelines.lake.training_tables import BATCHES
 from pipelines.train.prepared import Prepared
 from pipelines.train.recipe import ContrastiveRecipe, MlmRecipe
 

@@ -25,7 +25,7 @@ from pipelines.lake import Lake, LakeConfig
 from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.config import Micro, TrainConfig
 from pipelines.train.recipe import Recipe
-from pipelines.train.run import TrainReport, train
+from pipelines.train.run import TrainReport, check_recipe, train
 from pipelines.train.state import position_of
 from pipelines.train.worker import StepReport, WorkerJob, run_worker
 from pipelines.train.workers import Workers
@@ -240,6 +240,9 @@ def test_checkpoints_of_another_recipe_are_refused(place: Place) -> None:
     place.train_here(contrastive())
     with pytest.raises(TrainingError, match="are of another recipe"):
         place.train(contrastive(seed=1))
+    check_recipe(place.lake, contrastive())
+    with pytest.raises(TrainingError, match="are of another recipe"):
+        check_recipe(place.lake, contrastive(seed=1))
     place.prepared = type(place.prepared)("other", 8, 16, 2)
     with pytest.raises(TrainingError, match="are of other batches"):
         place.train(contrastive())
