@@ -14,10 +14,9 @@ from pipelines.embed.plan.plan import Wanted
 from pipelines.embed.run import embed
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
-from pipelines.lake.beside import pairs_lake
+from pipelines.lake.beside import DOCUMENT, QUERY, Teacher, pairs_lake
 from pipelines.mine.run import MineReport, filter_pairs, mine_negatives
-from pipelines.mine.texts import DOCUMENT, QUERY, write_texts
-from pipelines.mine.windows import Teacher
+from pipelines.mine.texts import write_texts
 from pipelines.progress import Progress
 
 
@@ -44,12 +43,12 @@ def _asked(settings: Settings) -> Iterator[tuple[Lake, Teacher, Progress, str]]:
         with progress.step("starting Ray", None, "seconds"):
             session.start()
         device = "cuda" if session.has_gpu() else "cpu"
-        yield lake, embedded(lake, settings, progress), progress, device
+        yield lake, embedded(lake, settings, settings.mine.teacher, progress), progress, device
 
 
-def embedded(lake: Lake, settings: Settings, progress: Progress) -> Teacher:
+def embedded(lake: Lake, settings: Settings, model: str, progress: Progress) -> Teacher:
     """Writes and embeds the texts of pairs that have no vectors yet, by the engine that embeds chunks."""
-    documents = load_model_conf(settings.mine.teacher)
+    documents = load_model_conf(model)
     if count := write_texts(lake, documents, settings.mine, settings.spark):
         progress.say(f"{count:,} pairs are new: their texts are written for {documents.name}")
     texts = pairs_lake(lake)

@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.console import ConsoleProgress
+from jobs.mine import embedded
 from jobs.settings import Settings
 from pipelines.encoder.accelerators import ASSUMED_SHARE, accelerators
 from pipelines.lake import Lake
+from pipelines.lake.beside import Teacher
 from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.pack import prepare_sequences
 from pipelines.train.plan import TrainPlan, plan_training
@@ -46,7 +48,11 @@ def run(settings: Settings, stage: Stage, file: Path, restart: bool, as_json: bo
     if isinstance(recipe, MlmRecipe):
         prepared = prepare_sequences(lake, recipe, start, settings.spark, progress)
     else:
-        prepared = prepare_pairs(lake, recipe, start, settings.spark, progress)
+
+        def asked(model: str) -> Teacher:
+            return embedded(lake, settings, model, progress)
+
+        prepared = prepare_pairs(lake, recipe, start, settings.spark, progress, asked)
     report = train(lake, recipe, prepared, settings.train, settings.ray, progress)
     if as_json:
         print(json.dumps(asdict(report)))  # noqa: T201 - for programs

@@ -19,7 +19,7 @@ from pyiceberg.table import Table
 
 from pipelines.cluster.session import load_ray
 from pipelines.lake import Lake, LakeConfig
-from pipelines.lake.beside import pairs_lake
+from pipelines.lake.beside import DOCUMENT, Teacher, pairs_lake
 from pipelines.lake.commit import append_files
 from pipelines.lake.datafiles import WrittenFile, write_data_file
 from pipelines.lake.faults import explained
@@ -32,8 +32,7 @@ from pipelines.lake.training_tables import JUDGEMENTS, NEGATIVES
 from pipelines.mine.config import MineConfig
 from pipelines.mine.consistency import judge_window
 from pipelines.mine.negatives import Miner
-from pipelines.mine.texts import DOCUMENT
-from pipelines.mine.windows import Teacher, Window, pair_ids, read_side, read_window, windows
+from pipelines.mine.windows import Window, pair_ids, read_side, read_window, windows
 from pipelines.progress import Progress
 
 

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F  # noqa: N812 - its customary name
 from pipelines.encoder.conf import ModelConf
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.lake import Lake
-from pipelines.lake.beside import pairs_lake
+from pipelines.lake.beside import DOCUMENT, QUERY, pairs_lake, text_id
 from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
@@ -19,7 +19,6 @@ from pipelines.mine.config import MineConfig
 
 Batches = Iterable[pa.RecordBatch]
 
-QUERY, DOCUMENT = 0, 1  # `ordinal` of a pair's texts
 POSITIVES = "positives"  # in `metadata` of a query with several documents: their hashes, with commas
 _TEXT_DDL = (
     "chunk_id string, doc_id string, source string, ordinal int, text string, text_hash string, "
@@ -132,7 +131,7 @@ def _writer(teacher: ModelConf, room: int) -> Callable[[Batches], Iterator[pa.Re
                 ids = [own[:room] for own, _ in found]
                 told = [row[POSITIVES] if ordinal == QUERY else None for row in rows]
                 columns = {
-                    "chunk_id": [f"{row['pair_id']}:{ordinal}" for row in rows],
+                    "chunk_id": [text_id(row["pair_id"], ordinal) for row in rows],
                     "doc_id": [row["pair_id"] for row in rows],
                     "source": [window_name(row["source"], row["window"]) for row in rows],
                     "ordinal": [ordinal] * len(rows),

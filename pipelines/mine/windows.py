@@ -13,11 +13,12 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from pipelines.lake import Lake
+from pipelines.lake.beside import DOCUMENT, QUERY, Teacher
 from pipelines.lake.filters import all_of, equals
 from pipelines.lake.live import LiveFiles
 from pipelines.lake.scan import read_file, scan_files
 from pipelines.lake.vectors import as_matrix
-from pipelines.mine.texts import DOCUMENT, POSITIVES, QUERY, window_name
+from pipelines.mine.texts import POSITIVES, window_name
 
 Vectors = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
@@ -41,21 +42,6 @@ class Window:
     def name(self) -> str:
         """The `source` of its texts."""
         return window_name(self.source, self.number)
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """The models that a window's texts were embedded by.
-
-    Attributes:
-        query: Key of the one for queries; another than the documents' where their prefixes differ.
-        document: Key of the one for documents.
-        dimension: Of both.
-    """
-
-    query: str
-    document: str
-    dimension: int
 
 
 @dataclass(frozen=True)

@@ -11,18 +11,21 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
-from pipelines.errors import TrainingError
 from pipelines.lake import Lake
+from pipelines.lake.beside import Teacher
 from pipelines.lake.branch import branch
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
 from pipelines.lake.training_tables import BATCHES, JUDGEMENTS, NEGATIVES, PAIRS
 from pipelines.progress import Progress
+from pipelines.train.clusters import clustered
+from pipelines.train.guide import known_to, with_guide
+from pipelines.train.negatives import CODE_DIGITS, answers, with_negatives
 from pipelines.train.order import Order, batch_order
 from pipelines.train.prepared import Prepared, data_fingerprint, data_name, record, recorded
 from pipelines.train.recipe import ContrastiveRecipe
@@ -30,9 +33,9 @@ from pipelines.train.start import Start
 
 Batches = Iterable[pa.RecordBatch]
 
+_MADE_FROM = (PAIRS.name, JUDGEMENTS.name, NEGATIVES.name)
 _BUCKET_ROWS = 10_000
 _SPAN = 2**31
-_CODE_DIGITS = 15  # 60 bits of a hash, as `negatives` has them
 _BATCH_DDL = (
     "data string, segment int, shard int, step int, slot int, unit string, input_ids array<int>, "
     "lengths array<int>, hashes array<bigint>, guide array<float>"
@@ -40,7 +43,12 @@ _BATCH_DDL = (
 
 
 def prepare_pairs(
-    lake: Lake, recipe: ContrastiveRecipe, start: Start, spark_config: SparkConfig, progress: Progress
+    lake: Lake,
+    recipe: ContrastiveRecipe,
+    start: Start,
+    spark_config: SparkConfig,
+    progress: Progress,
+    embedded: Callable[[str], Teacher],
 ) -> Prepared:
     """A run's batches, written now unless an earlier call has.
 
@@ -53,21 +61,28 @@ def prepare_pairs(
         start: Whose tokenizer makes the ids.
         spark_config: How Spark is run.
         progress: Told of it.
+        embedded: Has a model, by its name in the recipe, embed the texts of the pairs: the guide, or the one
+            that clusters are made by. Called if batches are to be written.
 
     Raises:
         TrainingError: A source has too few pairs.
         CatalogError: A table that the recipe needs is not there.
     """
-    _check_buildable(recipe)
     tokenizer = start.tokenizer
     fingerprint = data_fingerprint(recipe, tokenizer.fingerprint)
     if known := recorded(lake, recipe.name, fingerprint):
         return known
     lake.create(BATCHES)
+    guide = embedded(recipe.objective.guide.model) if recipe.objective.guide else None
+    clusters = embedded(recipe.clusters.model) if recipe.clusters else None
     # Named before anything is read: what changes meanwhile gives another name, and not other rows by this.
-    data = data_name(lake, recipe.name, fingerprint, (PAIRS.name, JUDGEMENTS.name, NEGATIVES.name))
+    data = data_name(lake, recipe.name, fingerprint, _MADE_FROM, (guide, clusters))
     with progress.step("preparing batches", None, "pairs"), spark_session(lake, spark_config) as spark:
         pairs = chosen_pairs(spark, lake, recipe)
+        if guide:
+            pairs = known_to(spark, lake, guide, pairs)
+        if clusters:
+            pairs = clustered(spark, lake, clusters, pairs, recipe)
         units = {row["unit"]: row["count"] for row in pairs.groupBy("unit").count().collect()}
         order = batch_order(recipe, units)
         for source, count in order.skipped.items():
@@ -76,19 +91,13 @@ def prepare_pairs(
         placed = placed_pairs(spark, pairs, units, order, recipe)
         if recipe.negatives:
             placed = with_negatives(spark, lake, placed, order, recipe)
+        if guide:
+            placed = with_guide(spark, lake, guide, placed)
         rows = placed.mapInArrow(_rows_maker(start, recipe, prepared, order), _BATCH_DDL)
         while not replaced(spark, lake, data, rows):
             pass  # another run has written its batches meanwhile
     record(lake, recipe.name, fingerprint, prepared)
     return prepared
-
-
-def _check_buildable(recipe: ContrastiveRecipe) -> None:
-    """Refuses what a recipe may say and no batch has yet, rather than train something else."""
-    if recipe.objective.guide is not None:
-        raise TrainingError("batches have no vectors of a guide yet", "Leave out objective.guide")
-    if recipe.unit == "cluster":
-        raise TrainingError("batches of clusters are not made yet", "Set unit to source")
 
 
 def chosen_pairs(spark: SparkSession, lake: Lake, recipe: ContrastiveRecipe) -> DataFrame:
@@ -117,9 +126,11 @@ def placed_pairs(
         "draw", F.pmod(F.xxhash64(F.lit(recipe.seed), "epoch", "pair_id"), F.lit(_SPAN))
     )
     # A row's number within its unit, without a task that sorts all of the unit: by buckets of the draw.
-    buckets = {unit: max(1, count // _BUCKET_ROWS) for unit, count in units.items()}
-    of_unit = F.create_map(*(F.lit(word) for item in buckets.items() for word in item))
-    drawn = drawn.withColumn("bucket", (F.col("draw") * of_unit[F.col("unit")] / _SPAN).cast("int"))
+    buckets = [max(1, count // _BUCKET_ROWS) for count in units.values()]
+    of_unit = spark.createDataFrame(pa.table({"unit": list(units), "buckets": buckets}))
+    drawn = drawn.join(F.broadcast(of_unit), "unit").withColumn(
+        "bucket", (F.col("draw") * F.col("buckets") / _SPAN).cast("int")
+    )
     keys = ("unit", "epoch", "bucket")
     sizes = drawn.groupBy(*keys).count()
     before = Window.partitionBy("unit", "epoch").orderBy("bucket").rowsBetween(Window.unboundedPreceding, -1)
@@ -144,104 +155,8 @@ def placed_pairs(
         }
     )
     return numbered.join(F.broadcast(steps), ["epoch", "unit", "batch"]).drop(
-        "draw", "bucket", "within", "offset", "batch"
+        "draw", "buckets", "bucket", "within", "offset", "batch"
     )
-
-
-def answers(spark: SparkSession, lake: Lake, table: str, recipe: ContrastiveRecipe) -> DataFrame:
-    """The rows of `judgements` or `negatives` that the recipe means, of its sources.
-
-    Raises:
-        CatalogError: There is no such table.
-        TrainingError: There are none, or those of several teachers or settings.
-    """
-    lake.table(table)
-    rows = spark.table(lake.spark_identifier(table))
-    rows = rows.where(F.col("source").isin([source.name for source in recipe.sources]))
-    asked = sorted(row["asked"] for row in rows.select("asked").distinct().collect())
-    if recipe.teacher is not None:
-        asked = [each for each in asked if is_meant(each, recipe.teacher)]
-        rows = rows.where(F.col("asked").isin(asked))
-    if len(asked) != 1:
-        found = ", ".join(asked) or "none"
-        raise TrainingError(
-            f"the recipe needs the {table} of one teacher, and there are of its sources: {found}",
-            "Name one in the recipe's teacher" if asked else "Run 'embedlake filter' and 'embedlake mine'",
-        )
-    return rows
-
-
-def is_meant(asked: str, teacher: str) -> bool:
-    """Whether one, cut at slashes, begins with the other: `negatives` ask more than `judgements`."""
-    return all(one == other for one, other in zip(asked.split("/"), teacher.split("/"), strict=False))
-
-
-def with_negatives(
-    spark: SparkSession, lake: Lake, placed: DataFrame, order: Order, recipe: ContrastiveRecipe
-) -> DataFrame:
-    """The pairs with `negatives`, an array of document and document_hash; fewer where there are no more.
-
-    Args:
-        spark: The session.
-        lake: With the hard negatives.
-        placed: See `placed_pairs`.
-        order: Of the batches.
-        recipe: Which source has which, and how many.
-    """
-    by_kind = {
-        kind: [source.name for source in recipe.sources if source.negatives == kind]
-        for kind in ("mined", "random")
-    }
-    everything = spark.table(lake.spark_identifier(PAIRS.name)).where("outcome = 'kept'")
-    code = F.conv(F.substring("document_hash", 1, _CODE_DIGITS), 16, 10).cast("bigint")
-    keys = ("source", "epoch", "step", "slot", "pair_id", "query_hash")
-    parts = []
-    if by_kind["mined"]:
-        mined = answers(spark, lake, NEGATIVES.name, recipe).select("pair_id", "documents")
-        chosen = _drawn(recipe, F.col("documents"))
-        wanted = (
-            placed.where(F.col("source").isin(by_kind["mined"]))
-            .join(mined, "pair_id")
-            .select(*keys, F.posexplode(chosen).alias("at", "code"))
-        )
-        documents = everything.groupBy("source", code.alias("code")).agg(
-            F.first("document").alias("document"), F.first("document_hash").alias("document_hash")
-        )
-        parts.append(wanted.join(documents, ["source", "code"]).drop("code"))
-    if by_kind["random"]:
-        parts.append(_random(placed.where(F.col("source").isin(by_kind["random"])), recipe, order, keys))
-    found = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
-    positives = everything.select("source", "query_hash", "document_hash").distinct()
-    found = found.join(positives, ["source", "query_hash", "document_hash"], "left_anti")
-    listed = found.groupBy("step", "slot").agg(
-        F.sort_array(F.collect_list(F.struct("at", "document", "document_hash"))).alias("negatives")
-    )
-    return placed.join(listed, ["step", "slot"], "left")
-
-
-def _drawn(recipe: ContrastiveRecipe, codes: Column) -> Column:
-    """So many of the codes as the recipe has negatives, drawn anew in every epoch."""
-    drawn = F.transform(
-        codes,
-        lambda code: F.struct(
-            F.xxhash64(F.lit(recipe.seed), F.col("epoch"), F.col("pair_id"), code).alias("draw"),
-            code.alias("code"),
-        ),
-    )
-    return F.transform(F.slice(F.array_sort(drawn), 1, recipe.negatives), lambda item: item["code"])
-
-
-def _random(placed: DataFrame, recipe: ContrastiveRecipe, order: Order, keys: tuple[str, ...]) -> DataFrame:
-    """Documents of other pairs of the same unit and epoch: all pairs shifted, by another share for each."""
-    shares = np.sort(np.random.default_rng((recipe.seed, 1)).uniform(0.02, 0.98, recipe.negatives))
-    sizes = {unit: batches * order.batch for unit, batches in order.batches.items()}
-    size = F.create_map(*(F.lit(word) for item in sizes.items() for word in item))[F.col("unit")]
-    shifts = F.array(*(F.lit(float(share)) for share in shares))
-    wanted = placed.select(*keys, "unit", "number", F.posexplode(shifts).alias("at", "share"))
-    shift = 1 + F.floor(F.col("share") * (size - 1))
-    wanted = wanted.withColumn("other", F.pmod(F.col("number") + shift, size))
-    documents = placed.select("unit", "epoch", F.col("number").alias("other"), "document", "document_hash")
-    return wanted.join(documents, ["unit", "epoch", "other"]).drop("unit", "number", "share", "other")
 
 
 def _rows_maker(
@@ -253,7 +168,9 @@ def _rows_maker(
     def make(batches: Batches) -> Iterator[pa.RecordBatch]:
         tokenizer = start.tokenizer
         for batch in batches:
-            rows = batch.to_pylist()
+            guided = "guide" in batch.schema.names
+            # Vectors go by whole columns: as Python's numbers they would be most of the work.
+            rows = (batch.drop_columns(["guide"]) if guided else batch).to_pylist()
             made = [_row(row, tokenizer, prefixes[row["source"]], recipe.max_tokens) for row in rows]
             ids = Ragged.of([own for own, _, _ in made])
             lengths = Ragged.of([own for _, own, _ in made])
@@ -270,7 +187,7 @@ def _rows_maker(
                 "input_ids": _lists(ids, pa.int32()),
                 "lengths": _lists(lengths, pa.int32()),
                 "hashes": _lists(hashes, pa.int64()),
-                "guide": pa.nulls(len(rows), pa.list_(pa.float32())),
+                "guide": batch.column("guide") if guided else pa.nulls(len(rows), pa.list_(pa.float32())),
             }
             yield pa.RecordBatch.from_pydict(columns)
 
@@ -289,7 +206,7 @@ def _row(
     return (
         np.concatenate(texts),
         np.array([len(text) for text in texts], dtype=np.int32),
-        np.array([int(each[:_CODE_DIGITS], 16) for each in hashes], dtype=np.int64),
+        np.array([int(each[:CODE_DIGITS], 16) for each in hashes], dtype=np.int64),
     )
 
 

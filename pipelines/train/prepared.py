@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipelines.lake import Lake
+from pipelines.lake.beside import Teacher
 from pipelines.lake.training_tables import BATCHES
 from pipelines.train.recipe import Recipe
 
@@ -40,8 +41,10 @@ def data_fingerprint(recipe: Recipe, tokenizer: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def data_name(lake: Lake, run: str, fingerprint: str, tables: Sequence[str]) -> str:
-    """A name for a run's batches: another one if any of the tables that they are made from has changed.
+def data_name(
+    lake: Lake, run: str, fingerprint: str, tables: Sequence[str], teachers: Sequence[Teacher | None] = ()
+) -> str:
+    """A name for a run's batches: another one if any of what they are made from has changed.
 
     Were it the same, a checkpoint could go on with other batches than it began with.
     """
@@ -49,7 +52,7 @@ def data_name(lake: Lake, run: str, fingerprint: str, tables: Sequence[str]) -> 
     for name in tables:
         snapshot = lake.table(name).current_snapshot() if lake.exists(name) else None
         snapshots.append([name, None if snapshot is None else snapshot.snapshot_id])
-    text = json.dumps([fingerprint, snapshots])
+    text = json.dumps([fingerprint, snapshots, [teacher and asdict(teacher) for teacher in teachers]])
     return f"{run}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

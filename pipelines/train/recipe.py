@@ -115,6 +115,18 @@ class ObjectiveConfig(Config):
         return self
 
 
+class ClustersConfig(Config):
+    """Clusters of a source, whose documents are near each other, as what a batch is drawn from.
+
+    Attributes:
+        model: Whose vectors are clustered: name of a file in `conf/models`, or the path of one.
+        pairs: Of a cluster, on average. Several batches of them: what is left over in each is not trained on.
+    """
+
+    model: str
+    pairs: Positive
+
+
 class PairSource(Config):
     """One source of pairs.
 
@@ -203,7 +215,7 @@ class ContrastiveRecipe(_Recipe):
         teacher: Whose judgements and hard negatives are meant: what the tables' column `asked` says of
             them, or its parts up to a slash. None where there are those of one only.
         too_few: What a source with fewer pairs than a batch is: an `error`, or to `skip`.
-        unit: What a batch is drawn from: a `source`, or a `cluster` of one (arXiv 2407.18887).
+        clusters: Each batch is of one cluster of a source (arXiv 2407.18887); None is of one source.
         objective: The loss.
         prefixes: By role, of the model that comes out; None keeps those of `start`.
         layer_norm: Of the model that comes out, before slices; None keeps that of `start`.
@@ -219,7 +231,7 @@ class ContrastiveRecipe(_Recipe):
     filtered: bool = True
     teacher: str | None = None
     too_few: Literal["error", "skip"] = "error"
-    unit: Literal["source", "cluster"] = "source"
+    clusters: ClustersConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
     prefixes: dict[str, str] | None = None
     layer_norm: bool | None = None
@@ -241,6 +253,8 @@ class ContrastiveRecipe(_Recipe):
                 )
         if not self.negatives and any(source.negatives != "none" for source in self.sources):
             raise ValueError("sources have negatives, but negatives, how many of them, is 0")
+        if self.negatives and all(source.negatives == "none" for source in self.sources):
+            raise ValueError(f"negatives is {self.negatives}, but no source has negatives: mined or random")
         return self
 
 

@@ -15,14 +15,16 @@ from pipelines.cluster.session import RaySession
 from pipelines.config import parse
 from pipelines.errors import TrainingError
 from pipelines.lake import Lake, LakeConfig
-from pipelines.lake.beside import pairs_lake
+from pipelines.lake.beside import Teacher, pairs_lake
 from pipelines.lake.config import SparkConfig
 from pipelines.mine.config import MineConfig
 from pipelines.mine.run import filter_pairs, mine_negatives
-from pipelines.mine.windows import Teacher, codes
+from pipelines.mine.windows import codes
 from pipelines.pairs.config import PairsConfig
 from pipelines.pairs.run import make_pairs
+from pipelines.text import text_hash
 from pipelines.train.feed import Share, pairs, step_rows
+from pipelines.train.pairs import PairBatch
 from pipelines.train.prepare import prepare_pairs
 from pipelines.train.prepared import data_name
 from pipelines.train.recipe import ContrastiveRecipe
@@ -80,7 +82,7 @@ class Chain:
         make_pairs(self.lake, self.pairs, SparkConfig(), Told())
         self.mine = parse(MineConfig, {"window": 60, "top": 2, "negatives": {"k": 6}}, "a test")
         self.settings = Settings(lake=config, mine=self.mine)
-        self.teacher: Teacher = embedded(self.lake, self.settings, Told())
+        self.teacher: Teacher = embedded(self.lake, self.settings, "minilm", Told())
 
     def table(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.lake.table(name).scan().to_arrow().to_pylist()
@@ -166,7 +168,7 @@ def test_negatives_are_the_nearest_that_are_no_positives(chain: Chain) -> None:
 
 def test_again_no_window_is_answered_twice(chain: Chain) -> None:
     before = [chain.lake.table(name).current_snapshot() for name in ("judgements", "negatives")]
-    assert embedded(chain.lake, chain.settings, Told()) == chain.teacher
+    assert embedded(chain.lake, chain.settings, "minilm", Told()) == chain.teacher
     assert filter_pairs(chain.lake, chain.teacher, chain.mine, "cpu", Told()).windows == 0
     assert mine_negatives(chain.lake, chain.teacher, chain.mine, Told()).windows == 0
     assert [chain.lake.table(name).current_snapshot() for name in ("judgements", "negatives")] == before
@@ -181,7 +183,8 @@ def recipe(**changed: Any) -> ContrastiveRecipe:
 
 
 def batches_of(chain: Chain, wanted: ContrastiveRecipe) -> list[pa.Table]:
-    prepared = prepare_pairs(chain.lake, wanted, starting_point(wanted), SparkConfig(), Told())
+    start = starting_point(wanted)
+    prepared = prepare_pairs(chain.lake, wanted, start, SparkConfig(), Told(), lambda _: chain.teacher)
     share = Share(0, 1, prepared.batch, prepared.shards)
     return list(step_rows(chain.lake.config, prepared.data, share, 0))
 
@@ -225,6 +228,52 @@ def test_batches_are_of_one_source_and_hold_each_pair_once_an_epoch(chain: Chain
             assert not positives[query] & set(negatives)
 
 
+def test_a_guides_vectors_are_those_of_the_rows_texts(chain: Chain) -> None:
+    steps = batches_of(chain, recipe(name="guided", objective={"guide": {"model": "minilm"}}))
+    by_text = {int(codes([text_hash(text)])[0]): vector for text, vector in chain.vectors().items()}
+    negatives = 0
+    for rows in steps:
+        batch = pairs(rows)
+        for hashes, guides in (
+            (batch.query_hash_n, batch.guide_query_nG),
+            (batch.document_hash_n, batch.guide_document_nG),
+            (batch.negative_hash_m, batch.guide_negative_mG),
+        ):
+            assert guides is not None
+            assert len(guides) == len(hashes)
+            np.testing.assert_array_equal(guides, [by_text[text] for text in hashes.tolist()])
+        negatives += len(batch.negatives)
+    plain = [pairs(rows) for rows in batches_of(chain, recipe())]
+    assert negatives == sum(len(batch.negatives) for batch in plain) > 0
+
+
+def test_a_batch_of_a_cluster_is_of_documents_near_each_other(chain: Chain) -> None:
+    clusters = {"model": "minilm", "pairs": 24}
+    sources = [{"name": "a"}, {"name": "b"}]
+    made = recipe(
+        name="clustered", clusters=clusters, sources=sources, negatives=0, batch=6, too_few="skip", epochs=1
+    )
+    steps = [pairs(rows) for rows in batches_of(chain, made)]
+    assert {batch.source.split("/")[0] for batch in steps} == {"a", "b"}
+    assert len({batch.source for batch in steps}) > 4
+    again = [pairs(rows) for rows in batches_of(chain, made.model_copy(update={"name": "clustered-again"}))]
+    assert [batch.source for batch in again] == [batch.source for batch in steps]
+    whole = [
+        pairs(rows) for rows in batches_of(chain, recipe(name="whole", sources=sources, negatives=0, batch=6))
+    ]
+    assert spread(chain, steps) < 0.9 * spread(chain, whole)
+
+
+def spread(chain: Chain, steps: list[PairBatch]) -> float:
+    """Mean cosine distance of a batch's documents from each other."""
+    by_text = {int(codes([text_hash(text)])[0]): vector for text, vector in chain.vectors().items()}
+    found = []
+    for batch in steps:
+        x_ND = np.array([by_text[text] for text in batch.document_hash_n.tolist()])
+        found.append(1 - float((x_ND @ x_ND.T).mean()))
+    return float(np.mean(found))
+
+
 def test_the_same_seed_gives_the_same_batches_and_another_gives_others(chain: Chain) -> None:
     first = batches_of(chain, recipe())
     renamed = batches_of(chain, recipe(name="renamed"))
@@ -240,8 +289,6 @@ def test_what_a_recipe_cannot_have_is_told(chain: Chain) -> None:
             "the recipe takes 8,000 of it",
         ),
         ({"teacher": "another-model"}, "judgements of one teacher, and there are of its sources: none"),
-        ({"objective": {"guide": {"model": "minilm"}}}, "no vectors of a guide yet"),
-        ({"unit": "cluster"}, "batches of clusters are not made yet"),
     ):
         with pytest.raises(TrainingError, match=said):
             batches_of(chain, recipe(name="refused", **changed))

@@ -53,6 +53,6 @@ def test_a_source_with_too_few_pairs_is_named() -> None:
 
 
 def test_clusters_are_units_and_a_sources_number_holds_for_all_of_them() -> None:
-    recipe = contrastive(sources=[{"name": "s", "pairs": 96}], negatives=0, unit="cluster")
+    recipe = contrastive(sources=[{"name": "s", "pairs": 96}], negatives=0)
     order = batch_order(recipe, {"s/0": 70, "s/1": 40, "s/2": 17, "s/3": 3, "sister": 500})
     assert order.batches == {"s/0": 4, "s/1": 2}
