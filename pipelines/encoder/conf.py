@@ -43,12 +43,24 @@ class RopeConf(Config):
         return self
 
 
+class HeadConf(Config):
+    """A linear map of the pooled vector, without bias: a `Dense` module as sentence-transformers keeps it.
+
+    Attributes:
+        folder: With its model.safetensors, within the model's folder.
+        sha256: Of that file, verified at load; None to skip the check.
+    """
+
+    folder: str = Field(default="2_Dense", pattern=r"^\w[\w.-]*$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
 class ModelConf(Config):
     """One embedder.
 
-    A row's vector is: encode `<prefix>: <text>`, mean-pool over all tokens, LayerNorm without affine over the
-    full dimension if `layer_norm`, divide by the L2 norm. A Matryoshka slice is taken after that and divided
-    by its own norm.
+    A row's vector is: encode `<prefix>: <text>`, mean-pool over all tokens, map by the head if there is one,
+    LayerNorm without affine over the full dimension if `layer_norm`, divide by the L2 norm. A slice
+    is taken after that and divided by its own norm.
 
     Attributes:
         name: Short name, the part before the `@` of a model's key; lower-case letters, digits, `.`, `_`, `-`.
@@ -59,6 +71,7 @@ class ModelConf(Config):
         weights_sha256: sha256 of `model.safetensors`, verified at load; None to skip the check.
         prefixes: Prefix by role; `document` and `query` are required, others may be added. Without `: `.
         pooling: How token vectors become one.
+        head: A linear map of that, or None.
         layer_norm: Whether LayerNorm without affine follows the pooling.
         dimension: Full dimension of the vectors.
         dimensions: Dimensions it may be sliced to, descending, the full one first.
@@ -77,6 +90,7 @@ class ModelConf(Config):
     weights_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     prefixes: dict[str, str]
     pooling: Literal["mean"] = "mean"
+    head: HeadConf | None = None
     layer_norm: bool = False
     dimension: Positive
     dimensions: tuple[Positive, ...]

@@ -28,6 +28,7 @@ class ModelIdentity:
         tokenizer_fingerprint: Of the tokenizer that its rows must come from.
         vocab_size: Of that tokenizer.
         weights_sha256: Of model.safetensors as it lies on disk, in hex.
+        head_sha256: Of the head's; None where there is none.
     """
 
     key: str
@@ -37,9 +38,16 @@ class ModelIdentity:
     tokenizer_fingerprint: str
     vocab_size: int
     weights_sha256: str
+    head_sha256: str | None = None
 
 
-def model_key(conf: ModelConf, precision: Precision, tokenizer_fingerprint: str, weights_sha256: str) -> str:
+def model_key(
+    conf: ModelConf,
+    precision: Precision,
+    tokenizer_fingerprint: str,
+    weights_sha256: str,
+    head_sha256: str | None = None,
+) -> str:
     """The key of a model's vectors, `<name>@<12 hex digits>`: equal if documents get the same vectors.
 
     It does not change with where the files lie, with the query prefix, with max_tokens or with batch sizes.
@@ -49,8 +57,9 @@ def model_key(conf: ModelConf, precision: Precision, tokenizer_fingerprint: str,
         precision: Resolved, never `auto`: bfloat16 vectors differ from float32 ones in the third digit.
         tokenizer_fingerprint: As `Tokenizer.fingerprint` gives it.
         weights_sha256: Of model.safetensors, in hex.
+        head_sha256: Of the head's, where the model has one.
     """
-    decisive = {
+    decisive: dict[str, object] = {
         "weights": weights_sha256,
         "tokenizer": tokenizer_fingerprint,
         "document_prefix": conf.prefix("document"),
@@ -60,6 +69,8 @@ def model_key(conf: ModelConf, precision: Precision, tokenizer_fingerprint: str,
         "rope": conf.rope.model_dump() if conf.rope else None,
         "precision": precision,
     }
+    if head_sha256 is not None:  # left out where there is none: keys are older than heads
+        decisive["head"] = head_sha256
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     return f"{conf.name}@{digest[:12]}"
 
@@ -117,22 +128,38 @@ def describe_model(conf: ModelConf, precision: str | None = None) -> ModelIdenti
     folder = model_folder(conf)
     tokenizer = Tokenizer.from_folder(folder)
     resolved = resolve_precision(conf, "cpu") if precision is None else checked_precision(precision)
-    weights_sha256 = file_sha256(folder / WEIGHTS_FILE)
-    if conf.weights_sha256 not in (None, weights_sha256):
-        raise ModelError(
-            f"the weights of '{conf.name}' in {folder} have sha256 {weights_sha256} and should have "
-            f"{conf.weights_sha256}",
-            "Fetch them again; or, if they are meant to differ, change weights_sha256 in the model's YAML",
-        )
+    weights_sha256 = _verified(conf.name, folder / WEIGHTS_FILE, conf.weights_sha256, "weights_sha256")
+    head_sha256 = None
+    if conf.head:
+        file = folder / conf.head.folder / WEIGHTS_FILE
+        head_sha256 = _verified(conf.name, file, conf.head.sha256, "head.sha256")
     return ModelIdentity(
-        key=model_key(conf, resolved, tokenizer.fingerprint, weights_sha256),
+        key=model_key(conf, resolved, tokenizer.fingerprint, weights_sha256, head_sha256),
         name=conf.name,
         dimension=conf.dimension,
         precision=resolved,
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
         weights_sha256=weights_sha256,
+        head_sha256=head_sha256,
     )
+
+
+def _verified(name: str, file: Path, wanted: str | None, setting: str) -> str:
+    """The file's sha256.
+
+    Raises:
+        ModelError: It is not there, or not the one wanted.
+    """
+    if not file.is_file():
+        raise ModelError(f"model '{name}' lacks {file}", "Fetch it again, or correct the model's YAML")
+    found = file_sha256(file)
+    if wanted not in (None, found):
+        raise ModelError(
+            f"the weights of '{name}' in {file} have sha256 {found} and should have {wanted}",
+            f"Fetch them again; or, if they are meant to differ, change {setting} in the model's YAML",
+        )
+    return found
 
 
 def file_sha256(file: Path) -> str:

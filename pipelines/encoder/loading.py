@@ -1,11 +1,15 @@
 """A checkpoint's folder to a transformers model that is known to be whole."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as _logging
 
@@ -25,6 +29,7 @@ from pipelines.errors import ModelError
 # tokens/s against eager's 5,300 in bfloat16, 3,150 against 2,350 in float32. It also needs no [B, H, L, L]
 # scores, which at 8,192 tokens and 12 heads are 1.6 GB in bfloat16.
 _ATTENTION = "sdpa"
+_HEAD_WEIGHT = "linear.weight"  # of a Dense module
 
 
 def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any:
@@ -38,7 +43,8 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
         precision: Of the weights and the forward pass.
 
     Returns:
-        A transformers model whose output has `last_hidden_state`, [B, L, conf.dimension].
+        A transformers model whose output has `last_hidden_state`, [B, L, H]; without a head H is
+        conf.dimension.
 
     Raises:
         ModelError: The checkpoint cannot be read, misses weights, or has another dimension, other rotary
@@ -75,6 +81,44 @@ def load_transformer(conf: ModelConf, folder: Path, precision: Precision) -> Any
     return model.eval()
 
 
+def load_head(conf: ModelConf, folder: Path, hidden: int) -> Tensor | None:
+    """The matrix of a model's head, x_DH float32; None where it has none.
+
+    Raises:
+        ModelError: The file cannot be read, or does not hold one matrix of the right sizes.
+    """
+    if conf.head is None:
+        return None
+    file = folder / conf.head.folder / WEIGHTS_FILE
+    try:
+        tensors = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"the head of '{conf.name}' cannot be read: {error}", "Fetch it again") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wanted = {_HEAD_WEIGHT: (conf.dimension, hidden)}
+    if shapes != wanted:
+        raise ModelError(
+            f"the head of '{conf.name}' in {file} holds {shapes}, and should hold {wanted}",
+            "Only a linear map without bias to the YAML's dimension can be loaded",
+        )
+    _check_linear(conf.name, file.parent / CONFIG_FILE)
+    return tensors[_HEAD_WEIGHT].float()
+
+
+def _check_linear(name: str, file: Path) -> None:
+    """Refuses a Dense module that does more than its matrix."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the head of '{name}' has no readable {file}", "Fetch it again") from error
+    activation = str(config.get("activation_function", ""))
+    if not activation.endswith(".Identity") or config.get("use_residual"):
+        raise ModelError(
+            f"the head of '{name}' is more than a matrix: {file} has activation '{activation}'",
+            "Only torch.nn.modules.linear.Identity, without a residual, is implemented",
+        )
+
+
 def _load_config(folder: Path) -> Any:
     raw = read_config(folder / CONFIG_FILE)
     if raw["model_type"] == "nomic_bert":
@@ -84,7 +128,7 @@ def _load_config(folder: Path) -> Any:
 
 def _check_config(conf: ModelConf, config: Any) -> None:
     """Refuses a checkpoint that is not what the model's YAML says, before its weights are read."""
-    if config.hidden_size != conf.dimension:
+    if conf.head is None and config.hidden_size != conf.dimension:
         raise ModelError(
             f"the checkpoint of '{conf.name}' has dimension {config.hidden_size}, its YAML says "
             f"{conf.dimension}",

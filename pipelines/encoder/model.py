@@ -18,7 +18,7 @@ from pipelines.encoder.conf import ModelConf, model_folder
 from pipelines.encoder.encoded import Encoded
 from pipelines.encoder.feed import on_device
 from pipelines.encoder.fingerprint import ModelIdentity, checked_precision, describe_model, resolve_precision
-from pipelines.encoder.loading import load_transformer
+from pipelines.encoder.loading import load_head, load_transformer
 from pipelines.encoder.ragged import Ragged
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ModelError
@@ -49,6 +49,7 @@ class Encoder:
         backend: Backend,
         device: str,
         described: str,
+        head_DH: Tensor | None = None,
     ) -> None:
         self.conf = conf
         self.tokenizer = tokenizer
@@ -57,6 +58,7 @@ class Encoder:
         self.most_batch_tokens: int | None = None
         self._backend = backend
         self._device = torch.device(device)
+        self._head_DH = None if head_DH is None else head_DH.to(self._device)
 
     @classmethod
     def load(
@@ -96,8 +98,9 @@ class Encoder:
                 f"{model.config.vocab_size}",
                 "tokenizer.json and model.safetensors do not belong together",
             )
+        head_DH = load_head(conf, folder, model.config.hidden_size)
         chosen, described = choose_backend(backend, conf, model, resolved)
-        return cls(conf, tokenizer, identity, chosen, device, described)
+        return cls(conf, tokenizer, identity, chosen, device, described, head_DH)
 
     @property
     def key(self) -> str:
@@ -186,8 +189,9 @@ class Encoder:
         ready = on_device(makers, self._device)
         for done, batch in enumerate(batches):
             try:
-                pooled_BD = self._backend.pool(next(ready))
-                x_ND[torch.from_numpy(batch).to(self._device)] = finish(pooled_BD, self.conf.layer_norm)
+                pooled_BH = self._backend.pool(next(ready))
+                x_BD = finish(pooled_BH, self._head_DH, self.conf.layer_norm)
+                x_ND[torch.from_numpy(batch).to(self._device)] = x_BD
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or len(batch) == 1:
                     raise
@@ -234,13 +238,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
 
 
-def finish(pooled_BD: Tensor, layer_norm: bool) -> Tensor:
-    """What follows the pooling: LayerNorm over all of D without affine, if asked for, then the L2 norm.
+def finish(pooled_BH: Tensor, head_DH: Tensor | None, layer_norm: bool) -> Tensor:
+    """What follows the pooling: the head, LayerNorm over all of D without affine, as asked for, the L2 norm.
 
     Args:
-        pooled_BD: float32.
+        pooled_BH: float32.
+        head_DH: float32; None where there is none.
         layer_norm: As in the configuration; eps is torch's 1e-5, as on nomic-embed-text-v1.5's model card.
     """
+    x_BD = pooled_BH if head_DH is None else pooled_BH @ head_DH.T
     if layer_norm:
-        pooled_BD = functional.layer_norm(pooled_BD, pooled_BD.shape[-1:])
-    return functional.normalize(pooled_BD, dim=-1)
+        x_BD = functional.layer_norm(x_BD, x_BD.shape[-1:])
+    return functional.normalize(x_BD, dim=-1)

@@ -99,7 +99,7 @@ def _keys(conf: ModelConf) -> list[str]:
     return [
         first.key,
         *(
-            model_key(conf, other, first.tokenizer_fingerprint, first.weights_sha256)
+            model_key(conf, other, first.tokenizer_fingerprint, first.weights_sha256, first.head_sha256)
             for other in _PRECISIONS[1:]
         ),
     ]

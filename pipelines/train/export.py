@@ -12,14 +12,16 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import save_file
+from torch import nn
 
-from pipelines.encoder.conf import TOKENIZER_FILE, WEIGHTS_FILE, ModelConf
+from pipelines.encoder.conf import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE, HeadConf, ModelConf
 from pipelines.encoder.fingerprint import file_sha256
 from pipelines.encoder.loading import quiet
 from pipelines.errors import StorageError
 from pipelines.train.recipe import MlmRecipe, Recipe
-from pipelines.train.start import Start, load_encoder, load_masked_lm
+from pipelines.train.start import Start, load_embedder, load_masked_lm
 from pipelines.train.state import unpacked
+from pipelines.train.tower import Embedder
 
 MODEL_YAML = "model.yaml"
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "vocab.txt")
@@ -61,13 +63,16 @@ def _write(recipe: Recipe, start: Start, checkpoint: bytes, folder: Path) -> Non
     if isinstance(recipe, MlmRecipe):
         model: Any = load_masked_lm(recipe, start, cpu)
     else:
-        model = load_encoder(recipe, start, cpu)
+        model = load_embedder(recipe, start, cpu)
     unpacked(checkpoint, model, torch.optim.AdamW(model.parameters()))
+    head = model.head if isinstance(model, Embedder) else None
     with quiet():
-        model.save_pretrained(folder)
+        (model.encoder if isinstance(model, Embedder) else model).save_pretrained(folder)
     conf = exported_conf(recipe, start)
+    if head is not None:
+        conf = conf.model_copy(update={"head": _written_head(head, folder)})
     _write_tokenizer(start.tokenizer_folder, conf, folder)
-    _write_modules(conf, folder)
+    _write_modules(conf, head.in_features if head else conf.dimension, folder)
     conf = conf.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS_FILE)})
     values = conf.model_dump(mode="json", exclude_none=True)
     (folder / MODEL_YAML).write_text(yaml.safe_dump({**values, "path": "."}, sort_keys=False))
@@ -83,6 +88,7 @@ def exported_conf(recipe: Recipe, start: Start) -> ModelConf:
         "revision": None,
         "path": Path(),
         "weights_sha256": None,
+        "head": None,
     }
     if not isinstance(recipe, MlmRecipe):
         dims = recipe.objective.dimensions or (before.dimension,)
@@ -92,6 +98,21 @@ def exported_conf(recipe: Recipe, start: Start) -> ModelConf:
         if recipe.layer_norm is not None:
             changed["layer_norm"] = recipe.layer_norm
     return ModelConf.model_validate({**before.model_dump(), **changed})
+
+
+def _written_head(head: nn.Linear, folder: Path) -> HeadConf:
+    conf = HeadConf()
+    (folder / conf.folder).mkdir()
+    file = folder / conf.folder / WEIGHTS_FILE
+    save_file({"linear.weight": head.weight.detach().contiguous()}, file)
+    config = {
+        "in_features": head.in_features,
+        "out_features": head.out_features,
+        "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }
+    (folder / conf.folder / CONFIG_FILE).write_text(json.dumps(config, indent=2))
+    return conf.model_copy(update={"sha256": file_sha256(file)})
 
 
 def _write_tokenizer(source: Path, conf: ModelConf, folder: Path) -> None:
@@ -108,25 +129,29 @@ def _write_tokenizer(source: Path, conf: ModelConf, folder: Path) -> None:
     config.write_text(json.dumps(values, indent=2))
 
 
-def _write_modules(conf: ModelConf, folder: Path) -> None:
-    """What sentence-transformers reads: the transformer, mean pooling, LayerNorm without affine, L2."""
+def _write_modules(conf: ModelConf, hidden: int, folder: Path) -> None:
+    """What sentence-transformers reads: the transformer, mean pooling, head, LayerNorm without affine, L2."""
     modules: list[tuple[str, str, dict[str, Any] | None]] = [
-        ("", f"{_SENTENCE}.models.Transformer", None),
-        ("1_Pooling", f"{_SENTENCE}.models.Pooling", _POOLING | {"word_embedding_dimension": conf.dimension}),
+        ("", "Transformer", None),
+        ("1_Pooling", "Pooling", _POOLING | {"word_embedding_dimension": hidden}),
     ]
+    if conf.head:
+        modules.append((conf.head.folder, "Dense", None))
     if conf.layer_norm:
-        modules.append(("2_LayerNorm", f"{_SENTENCE}.models.LayerNorm", {"dimension": conf.dimension}))
-    modules.append((f"{len(modules)}_Normalize", f"{_SENTENCE}.models.Normalize", {}))
-    listed = []
-    for number, (path, kind, config) in enumerate(modules):
-        listed.append({"idx": number, "name": str(number), "path": path, "type": kind})
-        if config is not None:
-            (folder / path).mkdir()
-            (folder / path / "config.json").write_text(json.dumps(config, indent=2))
-    if conf.layer_norm:
+        name = f"{len(modules)}_LayerNorm"
+        modules.append((name, "LayerNorm", {"dimension": conf.dimension}))
         # The module has an affine map where the model has none: one that changes nothing.
         same = {"norm.weight": torch.ones(conf.dimension), "norm.bias": torch.zeros(conf.dimension)}
-        save_file(same, folder / "2_LayerNorm" / WEIGHTS_FILE)
+        (folder / name).mkdir()
+        save_file(same, folder / name / WEIGHTS_FILE)
+    modules.append((f"{len(modules)}_Normalize", "Normalize", {}))
+    listed = []
+    for number, (path, kind, config) in enumerate(modules):
+        kind = f"{_SENTENCE}.models.{kind}"
+        listed.append({"idx": number, "name": str(number), "path": path, "type": kind})
+        if config is not None:
+            (folder / path).mkdir(exist_ok=True)
+            (folder / path / CONFIG_FILE).write_text(json.dumps(config, indent=2))
     (folder / "modules.json").write_text(json.dumps(listed, indent=2))
     (folder / "sentence_bert_config.json").write_text(
         json.dumps({"max_seq_length": conf.max_tokens, "do_lower_case": False}, indent=2)

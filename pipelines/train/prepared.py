@@ -12,7 +12,7 @@ from pipelines.train.recipe import Recipe
 
 _PROPERTY = "embedlake.batches."  # + name of the run -> `Prepared`, and what of the recipe it is for, as JSON
 # What of a recipe decides nothing about its batches.
-_APART = {"name", "stage", "optimiser", "architecture", "dropout", "prefixes", "layer_norm", "start"}
+_APART = {"name", "stage", "optimiser", "architecture", "dropout", "prefixes", "layer_norm", "start", "head"}
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,21 @@ class ClustersConfig(Config):
     pairs: Positive
 
 
+class HeadRecipe(Config):
+    """A linear map of the pooled vector, trained with the model; it begins as one that changes nothing.
+
+    Attributes:
+        peak: Its highest learning rate; warm-up and schedule are the optimiser's.
+        fit_steps: So many steps of the head alone come before the first: the guide's vectors, which must be
+            those of `start`, take the place of the model's, so that they cost no forward pass.
+        fit_peak: Learning rate at the first of them; it falls to 0 on a line.
+    """
+
+    peak: float = Field(default=3e-4, gt=0)
+    fit_steps: int = Field(default=0, ge=0)
+    fit_peak: float = Field(default=1e-3, gt=0)
+
+
 class PairSource(Config):
     """One source of pairs.
 
@@ -217,6 +232,7 @@ class ContrastiveRecipe(_Recipe):
         too_few: What a source with fewer pairs than a batch is: an `error`, or to `skip`.
         clusters: Each batch is of one cluster of a source (arXiv 2407.18887); None is of one source.
         objective: The loss.
+        head: Of the model that comes out; None keeps that of `start`, or none.
         prefixes: By role, of the model that comes out; None keeps those of `start`.
         layer_norm: Of the model that comes out, before slices; None keeps that of `start`.
     """
@@ -233,6 +249,7 @@ class ContrastiveRecipe(_Recipe):
     too_few: Literal["error", "skip"] = "error"
     clusters: ClustersConfig | None = None
     objective: ObjectiveConfig = ObjectiveConfig()
+    head: HeadRecipe | None = None
     prefixes: dict[str, str] | None = None
     layer_norm: bool | None = None
 
@@ -241,6 +258,9 @@ class ContrastiveRecipe(_Recipe):
         names = [source.name for source in self.sources]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"source '{twice[0]}' is given twice")
+        guide = self.objective.guide
+        if self.head and self.head.fit_steps and (guide is None or guide.model != self.start):
+            raise ValueError("head.fit_steps needs objective.guide.model to be the model of start")
         counts = [source.pairs for source in self.sources]
         known = [count for count in counts if count is not None]
         if self.pairs is not None and (len(known) < len(counts) or sum(known) != self.pairs):

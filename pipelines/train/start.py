@@ -1,4 +1,5 @@
 """The model that a run begins with: random weights, or a checkpoint's."""
+# ruff: noqa: N806  (tensor names carry their shape: head_DH)
 
 from dataclasses import dataclass
 from math import prod
@@ -6,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import NomicBertConfig, NomicBertForMaskedLM, NomicBertModel
 
 from pipelines.encoder.checkpoint import read_config, tensor_shapes
@@ -18,14 +20,14 @@ from pipelines.encoder.conf import (
     model_folder,
 )
 from pipelines.encoder.flops import forward_flops
-from pipelines.encoder.loading import load_transformer
+from pipelines.encoder.loading import load_head, load_transformer
 from pipelines.encoder.rope import LengthRope
 from pipelines.encoder.tokenizer import Tokenizer
 from pipelines.errors import ModelError
 from pipelines.train.architecture import Architecture
 from pipelines.train.plan import Sizes
-from pipelines.train.recipe import MlmRecipe, Recipe
-from pipelines.train.tower import set_dropout
+from pipelines.train.recipe import ContrastiveRecipe, MlmRecipe, Recipe
+from pipelines.train.tower import Embedder, set_dropout
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,10 @@ def model_sizes(recipe: Recipe) -> Sizes:
     )
 
 
-def load_encoder(recipe: Recipe, start: Start, device: torch.device) -> Any:
-    """A transformers encoder to be trained, float32, the same on every worker.
+def load_embedder(recipe: ContrastiveRecipe, start: Start, device: torch.device) -> Embedder:
+    """An embedder to be trained, float32, the same on every worker.
+
+    Its head is that of the checkpoint, or where the recipe wants one, one that changes nothing.
 
     Raises:
         ModelError: The checkpoint cannot be loaded.
@@ -135,7 +139,16 @@ def load_encoder(recipe: Recipe, start: Start, device: torch.device) -> Any:
         model.rotary_emb = LengthRope(model.config.head_dim, _rope(start.conf))
     else:
         model = load_transformer(start.conf, start.folder, "float32")
-    return _ready(model, recipe, device)
+    head_DH = None
+    if start.folder is not None:
+        head_DH = load_head(start.conf, start.folder, model.config.hidden_size)
+    if head_DH is None and recipe.head is not None:
+        head_DH = torch.eye(start.conf.dimension)
+    head = None
+    if head_DH is not None:
+        head = nn.Linear(head_DH.shape[1], head_DH.shape[0], bias=False, device=device)
+        head.weight.data.copy_(head_DH)
+    return Embedder(_ready(model, recipe, device), head)
 
 
 def load_masked_lm(recipe: MlmRecipe, start: Start, device: torch.device) -> Any:

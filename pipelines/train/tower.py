@@ -12,19 +12,37 @@ from pipelines.encoder.backends.base import collate_padded, mean_pool
 from pipelines.encoder.ragged import Ragged
 
 
+class Embedder(nn.Module):
+    """What is trained.
+
+    Attributes:
+        encoder: Of transformers.
+        head: A linear map of the mean of its token vectors, without bias; None where there is none.
+    """
+
+    def __init__(self, encoder: Any, head: nn.Linear | None = None) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+
 class TransformerTower:
-    """A transformers encoder and the mean of its token vectors.
+    """A transformers encoder, the mean of its token vectors, and a head if there is one.
 
     Attributes:
         model: Its parameters are float32 and the ones that are trained.
+        head: Likewise.
         device: Where they are.
         dimension: Of its vectors.
     """
 
-    def __init__(self, model: Any, device: torch.device, bfloat16: bool) -> None:
+    def __init__(
+        self, model: Any, device: torch.device, bfloat16: bool, head: nn.Linear | None = None
+    ) -> None:
         self.model = model
+        self.head = head
         self.device = device
-        self.dimension = int(model.config.hidden_size)
+        self.dimension = head.out_features if head else int(model.config.hidden_size)
         self._bfloat16 = bfloat16
         self._pad_id = int(getattr(model.config, "pad_token_id", None) or 0)
 
@@ -37,7 +55,8 @@ class TransformerTower:
         with self.computing(seed):
             mask = None if batch.even else batch.mask_BL.long()
             hidden_BLD = self.model(input_ids=batch.ids, attention_mask=mask).last_hidden_state
-        return mean_pool(hidden_BLD, batch)
+        pooled_BH = mean_pool(hidden_BLD, batch)
+        return self.head(pooled_BH) if self.head else pooled_BH
 
     @contextmanager
     def computing(self, seed: int) -> Iterator[None]:
@@ -58,10 +77,21 @@ def set_dropout(model: nn.Module, share: float) -> None:
             module.p = share
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """For an optimiser: matrices decay, biases and LayerNorms do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(model: nn.Module, weight_decay: float, head_share: float = 1.0) -> list[dict[str, Any]]:
+    """For an optimiser: matrices decay, biases, LayerNorms and a head do not.
+
+    Args:
+        model: What is trained.
+        weight_decay: Of the matrices.
+        head_share: The head's learning rate, as a share of the others': `share` of its group.
+    """
+    head = list(model.head.parameters()) if isinstance(model, Embedder) and model.head else []
+    apart = {id(parameter) for parameter in head}
+    trained = [p for p in model.parameters() if p.requires_grad and id(p) not in apart]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay, "share": 1.0},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "share": 1.0},
     ]
+    if head:
+        groups.append({"params": head, "weight_decay": 0.0, "share": head_share})
+    return groups

@@ -18,11 +18,12 @@ from pipelines.train import feed
 from pipelines.train.cached import contrastive_step
 from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.config import Micro
+from pipelines.train.head import fit_head
 from pipelines.train.mlm import masked_lm_step, read_vocabulary
 from pipelines.train.objective import Objective
 from pipelines.train.prepared import Prepared
 from pipelines.train.recipe import MlmRecipe, Recipe
-from pipelines.train.start import load_encoder, load_masked_lm, starting_point
+from pipelines.train.start import load_embedder, load_masked_lm, starting_point
 from pipelines.train.state import Position, packed, position_of, unpacked
 from pipelines.train.tower import TransformerTower, parameter_groups
 from pipelines.train.workers import Workers
@@ -91,20 +92,24 @@ class Trainer:
         recipe = job.recipe
         start = starting_point(recipe)
         self.model: nn.Module
+        head: nn.Linear | None = None
         if isinstance(recipe, MlmRecipe):
             self.model = load_masked_lm(recipe, start, device)
             encoder: Any = self.model.nomic_bert
             self._vocabulary = read_vocabulary(start.tokenizer_folder / TOKENIZER_FILE)
         else:
-            self.model = encoder = load_encoder(recipe, start, device)
+            self.model = embedder = load_embedder(recipe, start, device)
+            encoder, head = embedder.encoder, embedder.head
             layer_norm = start.conf.layer_norm if recipe.layer_norm is None else recipe.layer_norm
             self._objective = Objective(recipe.objective, start.conf.dimension, layer_norm)
         if job.gradient_checkpointing:
             encoder.gradient_checkpointing_enable()
-        self.tower = TransformerTower(encoder, device, job.bfloat16)
+        self.tower = TransformerTower(encoder, device, job.bfloat16, head)
         optimiser = recipe.optimiser
+        own = None if isinstance(recipe, MlmRecipe) else recipe.head
+        share = own.peak / optimiser.peak if own else 1.0
         self.optimiser = torch.optim.AdamW(
-            parameter_groups(self.model, optimiser.weight_decay),
+            parameter_groups(self.model, optimiser.weight_decay, share),
             lr=optimiser.peak,
             betas=optimiser.betas,
             eps=optimiser.eps,
@@ -115,6 +120,21 @@ class Trainer:
         """Goes on from a checkpoint."""
         unpacked(data, self.model, self.optimiser)
         self.step = position_of(data).step
+
+    def fit_head(self) -> None:
+        """Has the first worker fit the head, if the recipe says so, and gives it to all."""
+        recipe, prepared = self.job.recipe, self.job.prepared
+        if isinstance(recipe, MlmRecipe) or recipe.head is None or not recipe.head.fit_steps:
+            return
+        head = self.tower.head
+        assert head is not None  # the recipe has one
+        if self.workers.rank == 0:
+            everything = feed.Share(0, 1, prepared.batch, prepared.shards)
+            batches = map(feed.pairs, feed.step_rows(self.job.lake, prepared.data, everything, 0))
+            fit_head(head, batches, self._objective, recipe.head)
+        else:
+            head.weight.data.zero_()
+        self.workers.sum_([head.weight.data])
 
     def checkpoint(self) -> bytes:
         """The state after the steps done."""
@@ -136,7 +156,7 @@ class Trainer:
         began, recipe, job = time.monotonic(), self.job.recipe, self.job
         rate = recipe.optimiser.rate(self.step, job.prepared.steps)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         unit = rows.column("unit")[0].as_py()
         if isinstance(recipe, MlmRecipe):
             sequences = feed.sequences(rows)
@@ -199,6 +219,8 @@ def run_worker(job: WorkerJob, workers: Workers, device: torch.device, tell: Tel
     newest = checkpoints.newest()
     if newest is not None:
         trainer.resume(newest)
+    else:
+        trainer.fit_head()
     prepared = job.prepared
     share = feed.Share(workers.rank, workers.size, prepared.batch, prepared.shards)
     for rows in feed.step_rows(job.lake, prepared.data, share, trainer.step):

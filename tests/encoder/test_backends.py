@@ -57,7 +57,7 @@ def vectors(backend: Backend, rows: list[Row]) -> npt.NDArray[np.float32]:
     """Of rows that may share a batch."""
     with torch.inference_mode():
         pooled = backend.pool(backend.collate(Ragged.of(rows)))
-        unit: npt.NDArray[np.float32] = finish(pooled, layer_norm=False).numpy()
+        unit: npt.NDArray[np.float32] = finish(pooled, None, layer_norm=False).numpy()
     return unit
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
@@ -19,6 +20,8 @@ from transformers import AutoModel, AutoTokenizer
 from pipelines.cluster.config import RayConfig
 from pipelines.cluster.session import RaySession
 from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.fingerprint import describe_model
+from pipelines.encoder.loading import load_head
 from pipelines.encoder.model import Encoder
 from pipelines.errors import ModelError, TrainingError
 from pipelines.lake import Lake, LakeConfig
@@ -26,6 +29,7 @@ from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.config import Micro, TrainConfig
 from pipelines.train.recipe import Recipe
 from pipelines.train.run import TrainReport, check_recipe, train
+from pipelines.train.start import load_embedder, starting_point
 from pipelines.train.state import position_of
 from pipelines.train.worker import StepReport, WorkerJob, run_worker
 from pipelines.train.workers import Workers
@@ -133,10 +137,13 @@ def test_masking_is_the_same_for_two_workers(tmp_path: Path, ray_session: RaySes
     assert Encoder.load(conf, device="cpu").encode_texts(SENTENCES).shape == (len(SENTENCES), 32)
 
 
-def test_the_saved_model_gives_the_same_vectors_everywhere(place: Place) -> None:
+@pytest.mark.parametrize("head", [None, {"peak": 0.01}])
+def test_the_saved_model_gives_the_same_vectors_everywhere(
+    place: Place, head: dict[str, float] | None
+) -> None:
     """In sentence-transformers, in transformers by hand, and in the encoder that `embed` runs."""
     prefixes = {"document": "search_document", "query": "search_query"}
-    report = place.train(contrastive(prefixes=prefixes))
+    report = place.train(contrastive(prefixes=prefixes, head=head))
     folder = Path(report.model).parent
     conf = load_model_conf(report.model)
     assert (conf.dimensions, conf.layer_norm, conf.prefixes) == ((32, 16, 8), True, prefixes)
@@ -154,9 +161,35 @@ def test_the_saved_model_gives_the_same_vectors_everywhere(place: Place) -> None
             hidden = model(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None]
         pooled = (hidden * mask).sum(1) / mask.sum(1)
+        if head:
+            pooled = pooled @ load_file(folder / "2_Dense/model.safetensors")["linear.weight"].T
         by_hand = torch.nn.functional.normalize(torch.nn.functional.layer_norm(pooled, (32,)), dim=1)
         assert np.einsum("nd,nd->n", wanted, by_hand.numpy()).min() >= 0.99999
-    assert json.loads((folder / "modules.json").read_text())[2]["path"] == "2_LayerNorm"
+    paths = [module["path"] for module in json.loads((folder / "modules.json").read_text())]
+    assert paths[1:] == ["1_Pooling", *(["2_Dense"] if head else []), *paths[-2:]]
+    assert paths[-2].endswith("_LayerNorm")
+
+
+def test_a_head_is_part_of_the_key_and_trained_on(place: Place) -> None:
+    first = place.train(contrastive(head={"peak": 0.01}))
+    conf = load_model_conf(first.model)
+    assert conf.head is not None
+    assert conf.head.sha256 is not None
+    without = conf.model_copy(update={"head": None})
+    assert describe_model(conf).key != describe_model(without).key
+    wrong = conf.model_copy(update={"head": conf.head.model_copy(update={"sha256": "0" * 64})})
+    with pytest.raises(ModelError, match=r"should have 0000.*"):
+        describe_model(wrong)
+    matrix = Path(first.model).parent / "2_Dense/model.safetensors"
+    learnt = load_file(matrix)["linear.weight"]
+    assert not torch.equal(learnt, torch.eye(32))
+    start = starting_point(contrastive(name="second", start=first.model, architecture=None, tokenizer=None))
+    second = load_embedder(contrastive(name="second"), start, torch.device("cpu"))
+    assert second.head is not None
+    assert torch.equal(second.head.weight, learnt)
+    save_file({"linear.weight": torch.eye(16)}, matrix)
+    with pytest.raises(ModelError, match="should hold"):
+        load_head(conf, matrix.parent.parent, 32)
 
 
 def test_minilm_is_trained_and_saved_as_it_came(tmp_path: Path, ray_session: RaySession) -> None:
