@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test test-slow faults lint format bench lock clean
+.PHONY: help setup browser demo test test-slow faults lint format bench train-small lock clean
 SHELL := bash
 RUN := .venv/bin/
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: ## .venv with the locked dependencies, and the Spark jars (once; then nothing)
 	@bash infra/setup.sh
@@ -35,6 +35,9 @@ faults: setup ## 100 seeded schedules of faults, on both kinds of lake; stops at
 
 bench: setup ## one benchmark per stage: rows/s, tokens/s, peak memory (figures: tests/benchmarks/RESULTS.md)
 	@$(RUN)python -m tests.benchmarks
+
+train-small: setup ## real weak pairs to Matryoshka models on two cores, hours; goes on where it was stopped
+	@$(RUN)python -m tests.benchmarks.small
 
 lock: setup ## resolve the dependencies anew, with hashes and without an index address
 	@uv=$$(command -v uv || echo .uv/bin/uv); \

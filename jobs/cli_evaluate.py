@@ -18,6 +18,10 @@ evaluate = typer.Typer(
 Dims = Annotated[
     str | None, typer.Option(help="Dimensions, such as 384,128,32; the model's own if not given.")
 ]
+Types = Annotated[
+    str | None,
+    typer.Option(help="Of float32, float16, int8, binary, binary+rerank, with commas; all if not given."),
+]
 Precision = Annotated[
     str | None,
     typer.Option(help="float32, bfloat16, or auto: the model's own. float32 if not given, as published."),
@@ -35,10 +39,7 @@ def retrieval(
     queries: Annotated[Path, typer.Option(help="JSON lines: _id, text.")],
     qrels: Annotated[Path, typer.Option(help="Tab-separated: query-id, corpus-id, score.")],
     dims: Dims = None,
-    types: Annotated[
-        str | None,
-        typer.Option(help="Of float32, float16, int8, binary, binary+rerank, with commas; all if not given."),
-    ] = None,
+    types: Types = None,
     gain: Annotated[
         str | None,
         typer.Option(help="graded, binary (any code but 0 is 1), or auto: graded unless one is negative."),
@@ -70,6 +71,34 @@ def retrieval(
             evaluate__precision=precision,
         )
         run_retrieval(settings, corpus, queries, qrels, Outputs(json_file, markdown_file, plot))
+
+
+@evaluate.command("pairs", epilog=EPILOG)
+def pairs(
+    context: typer.Context,
+    sources: Annotated[
+        str | None, typer.Option(help="Sources of pairs, with commas; all with held-out pairs if not given.")
+    ] = None,
+    dims: Dims = None,
+    types: Types = None,
+    precision: Precision = None,
+    model: Model = None,
+    json_file: JsonFile = None,
+    markdown_file: MarkdownFile = None,
+) -> None:
+    """Find the documents of the lake's held-out pairs, each among all of its source."""
+    from jobs.evaluate import Outputs, run_pairs
+
+    job: Job = context.obj
+    with guarded(job.debug):
+        settings = job.settings(
+            model=model,
+            evaluate__dims=_listed(dims),
+            evaluate__types=_listed(types),
+            evaluate__precision=precision,
+        )
+        with guarded(job.debug, settings.lake):
+            run_pairs(settings, _listed(sources), Outputs(json_file, markdown_file, None))
 
 
 @evaluate.command("mteb", epilog=EPILOG)

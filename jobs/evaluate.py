@@ -16,6 +16,7 @@ from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError, EnvironmentFault, StorageError
 from pipelines.evaluate.beir import read_dataset
 from pipelines.evaluate.dims import dimensions
+from pipelines.evaluate.held_out import held_out_pairs
 from pipelines.evaluate.rank import check_kinds
 from pipelines.evaluate.recall import RecallReport, measure, measure_table, sampled, with_queries
 from pipelines.lake import Lake
@@ -89,6 +90,31 @@ def run_retrieval(settings: Settings, corpus: Path, queries: Path, qrels: Path, 
 
         for file in save_plot(report, outputs.plot):
             progress.say(f"drawn to {file}")
+
+
+def run_pairs(settings: Settings, sources: Sequence[str] | None, outputs: Outputs) -> None:
+    """Evaluates retrieval on the lake's held-out pairs, source by source, and prints the tables."""
+    outputs.check()
+    progress = ConsoleProgress(Console(stderr=True))
+    config = settings.evaluate
+    model = load_model_conf(settings.model)
+    dims = dimensions(model, config.dims, progress)
+    check_kinds(config.types, dims)
+    lake = Lake.open(settings.lake)
+    with explained(lake.config):
+        datasets = held_out_pairs(lake, sources)
+    from pipelines.evaluate.retrieval import encode_dataset, evaluate
+    from pipelines.evaluate.vectors import load_encoder
+
+    encoder = load_encoder(model, settings.evaluate.precision, progress)
+    reports = {}
+    for source, dataset in datasets.items():
+        vectors = encode_dataset(encoder, dataset, config, progress)
+        reports[source] = evaluate(dataset, vectors, dims, config, progress)
+    outputs.write(
+        {source: report.as_json() for source, report in reports.items()},
+        "\n".join(f"### {source}\n\n{report.as_markdown()}" for source, report in reports.items()),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from jobs.console import ConsoleProgress
 from jobs.mine import embedded
 from jobs.settings import Settings
 from pipelines.encoder.accelerators import ASSUMED_SHARE, accelerators
+from pipelines.errors import ConfigError, ModelError
 from pipelines.lake import Lake
 from pipelines.lake.beside import Teacher
 from pipelines.train.checkpoints import Checkpoints
@@ -18,9 +19,10 @@ from pipelines.train.pack import prepare_sequences
 from pipelines.train.plan import TrainPlan, plan_training
 from pipelines.train.prepare import prepare_pairs
 from pipelines.train.prepared import forget
-from pipelines.train.recipe import MlmRecipe, Stage, load_recipe
+from pipelines.train.recipe import MlmRecipe, Recipe, Stage, load_recipe
 from pipelines.train.run import check_recipe, train
 from pipelines.train.start import model_sizes, starting_point
+from pipelines.train.stock import Stock, stock
 
 
 def plan(settings: Settings, stage: Stage, file: Path, as_json: bool) -> None:
@@ -28,7 +30,16 @@ def plan(settings: Settings, stage: Stage, file: Path, as_json: bool) -> None:
     recipe = load_recipe(file, stage)
     workers = settings.train.workers or 1
     device = "cuda" if settings.train.device == "cuda" else "cpu"
-    found = plan_training(recipe, model_sizes(recipe), settings.train.micro(device), workers, accelerators())
+    there = _stock(settings, recipe)
+    found = plan_training(
+        recipe,
+        model_sizes(recipe),
+        settings.train.micro(device),
+        workers,
+        accelerators(),
+        there.pairs,
+        there.mean_tokens,
+    )
     if as_json:
         print(json.dumps(asdict(found)))  # noqa: T201 - for programs
     else:
@@ -66,6 +77,18 @@ def run(settings: Settings, stage: Stage, file: Path, restart: bool, as_json: bo
             markup=False,
             soft_wrap=True,
         )
+
+
+def _stock(settings: Settings, recipe: Recipe) -> Stock:
+    """What the lake has; a lake that has not been made yet has nothing."""
+    root = settings.lake.root
+    if isinstance(recipe, MlmRecipe) or (root is not None and not root.exists()):
+        return Stock({}, {})
+    try:
+        tokenizer = starting_point(recipe).tokenizer
+        return stock(Lake.open(settings.lake), recipe, tokenizer.overhead)
+    except (ModelError, ConfigError):  # it is trained by a recipe before, and is not there yet
+        return Stock({}, {})
 
 
 def _print(plan: TrainPlan, workers: int, console: Console) -> None:

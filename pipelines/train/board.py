@@ -66,6 +66,8 @@ class Scalars:
             figures |= {f"loss_{n}": loss for n, loss in zip(self.names, report.losses, strict=True)}
         for name, figure in figures.items():
             self._writer.add_scalar(f"train/{name}", figure, report.step)
+        if report.held_out is not None:
+            self._writer.add_scalar("held_out/loss", report.held_out, report.step)
 
     def close(self) -> None:
         """Writes what is held."""

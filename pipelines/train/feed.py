@@ -51,14 +51,14 @@ class Share:
         return first < self.slots.stop and last > self.slots.start
 
 
-def step_rows(config: LakeConfig, data: str, share: Share, first_step: int) -> Iterator[pa.Table]:
+def step_rows(config: LakeConfig, data: str, share: Share, steps: range) -> Iterator[pa.Table]:
     """A worker's rows, step by step, by slot.
 
     Args:
         config: Of the lake.
         data: Fingerprint of the batches.
         share: The worker's.
-        first_step: Where to begin.
+        steps: Those wanted, one after the other.
     """
     import ray
 
@@ -75,7 +75,7 @@ def step_rows(config: LakeConfig, data: str, share: Share, first_step: int) -> I
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    reader = _Reader(config, share.slots, first_step)
+    reader = _Reader(config, share.slots, steps)
     rows = ray.data.from_items(items, override_num_blocks=max(1, len(items))).map_batches(
         # Reading waits for storage more than it computes; a worker's own cores are taken already.
         reader,
@@ -89,18 +89,22 @@ def step_rows(config: LakeConfig, data: str, share: Share, first_step: int) -> I
 class _Reader:
     """Reads a segment's rows that are a worker's and not done yet."""
 
-    def __init__(self, config: LakeConfig, slots: range, first_step: int) -> None:
-        self._config, self._slots, self._first_step = config, slots, first_step
+    def __init__(self, config: LakeConfig, slots: range, steps: range) -> None:
+        self._config, self._slots, self._steps = config, slots, steps
 
     def __call__(self, item: pa.Table) -> pa.Table:
         table = Lake.open(self._config).table(BATCHES.name)
         (files,) = item.column("files").to_pylist()
         parts = [read_file(table, _scan_file(file), COLUMNS) for file in json.loads(files)]
         rows = pa.concat_tables(parts)
-        slot, step = rows.column("slot"), rows.column("step")
-        own = pc.and_(pc.greater_equal(slot, self._slots.start), pc.less(slot, self._slots.stop))
-        rows = rows.filter(pc.and_(own, pc.greater_equal(step, self._first_step)))
+        rows = rows.filter(
+            pc.and_(_in(rows.column("slot"), self._slots), _in(rows.column("step"), self._steps))
+        )
         return rows.sort_by([("step", "ascending"), ("slot", "ascending")])
+
+
+def _in(column: pa.ChunkedArray, wanted: range) -> pa.ChunkedArray:
+    return pc.and_(pc.greater_equal(column, wanted.start), pc.less(column, wanted.stop))
 
 
 def _scan_file(file: dict[str, Any]) -> ScanFile:

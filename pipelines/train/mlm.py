@@ -107,7 +107,9 @@ def masked_lm_step(
     batch_tokens: int,
     seed: int,
 ) -> Tensor:
-    """Adds this worker's share of the gradient of the batch's mean loss to the parameters.
+    """This worker's share of the batch's mean loss; its gradient is added to the parameters.
+
+    Under `torch.no_grad` it is the loss alone.
 
     Args:
         model: A transformers model with `nomic_bert` and `cls`.
@@ -140,6 +142,7 @@ def masked_lm_step(
             hidden_TD = model.nomic_bert(input_ids=ids).last_hidden_state[told]
             logits_TV = model.cls(hidden_TD)
         loss = functional.cross_entropy(logits_TV.float(), wanted, reduction="sum") / count
-        loss.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        if torch.is_grad_enabled():
+            loss.sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         total += loss.detach().cpu()
     return total

@@ -53,12 +53,13 @@ def prepare_sequences(
     prepared = Prepared(data, recipe.steps, recipe.batch, shards)
     with progress.step("packing sequences", None, "sequences"), spark_session(lake, spark_config) as spark:
         sequences = cut(packed(spark, lake, recipe, tokenizer))
-        count = sequences.count()
-        if not count:
+        apart = recipe.held_out * recipe.batch
+        count = sequences.count() - apart
+        if count < 1:
             raise TrainingError(
-                f"the chunks of {', '.join(recipe.sources or ['the lake'])} do not fill one sequence of "
-                f"{recipe.tokens} tokens",
-                "Curate more text, or lower tokens in the recipe",
+                f"the chunks of {', '.join(recipe.sources or ['the lake'])} fill {count + apart} sequences "
+                f"of {recipe.tokens} tokens, and {apart} are held out",
+                "Curate more text, or lower tokens or held_out in the recipe",
             )
         rows = _placed(sequences, count, recipe, prepared)
         while not replaced(spark, lake, prepared.data, rows):
@@ -146,16 +147,24 @@ def _runs(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _placed(sequences: DataFrame, count: int, recipe: MlmRecipe, prepared: Prepared) -> DataFrame:
-    """Each sequence at its steps and slots: all of them in every round, in another order each time."""
-    needed = recipe.steps * recipe.batch
+    """Each sequence at its steps and slots: all of them in every round, in another order each time.
+
+    Those that are held out have the steps after the last.
+    """
+    needed, apart = recipe.steps * recipe.batch, recipe.held_out * recipe.batch
+    # Numbers by one task: sequences are few beside pairs (25 million fill 50 billion tokens).
+    first = Window.orderBy(F.xxhash64(F.lit(recipe.seed), "part", "place"), "part", "place")
+    sequences = sequences.withColumn("at", F.row_number().over(first) - 1)
+    held_out = sequences.where(F.col("at") < apart).withColumn("number", F.col("at") + needed)
     rounds = F.explode(F.sequence(F.lit(0), F.lit((needed - 1) // count))).alias("round")
     draw = F.xxhash64(F.lit(recipe.seed), "round", "part", "place")
-    drawn = sequences.select("*", rounds).withColumn("draw", draw)
-    # Numbers within a round: sequences are few beside pairs (25 million fill 50 billion tokens).
+    drawn = sequences.where(F.col("at") >= apart).select("*", rounds).withColumn("draw", draw)
     order = Window.partitionBy("round").orderBy("draw", "part", "place")
     numbered = drawn.withColumn("number", F.col("round") * count + F.row_number().over(order) - 1)
+    numbered = numbered.where(F.col("number") < needed).select("number", "input_ids")
+    numbered = numbered.unionByName(held_out.select("number", "input_ids"))
     segment = max(1, SEGMENT_ROWS // recipe.batch)
-    numbered = numbered.where(F.col("number") < needed).withColumns(
+    numbered = numbered.withColumns(
         {
             "step": F.floor(F.col("number") / recipe.batch).cast("int"),
             "slot": F.pmod(F.col("number"), F.lit(recipe.batch)).cast("int"),

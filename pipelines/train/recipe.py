@@ -201,7 +201,8 @@ class MlmRecipe(_Recipe):
         sources: Sources of `chunks` to take texts from; None is all.
         tokens: Length of a packed sequence.
         mask: Share of the tokens to be told: of these 80 % are masked, 10 % replaced, 10 % left.
-        eval_mask: The same on held-out text.
+        held_out: Batches of sequences that are not trained on: their loss is told at every checkpoint.
+        eval_mask: Share of their tokens that are to be told.
         batch: Sequences of a step, on all workers together.
         steps: Of the run; the texts are gone through as often as it takes.
     """
@@ -210,6 +211,7 @@ class MlmRecipe(_Recipe):
     sources: tuple[str, ...] | None = None
     tokens: int = Field(default=2048, ge=8)
     mask: float = Field(default=0.3, gt=0, lt=1)
+    held_out: int = Field(default=0, ge=0)
     eval_mask: float = Field(default=0.15, gt=0, lt=1)
     batch: Positive
     steps: Positive

@@ -39,6 +39,7 @@ class TrainReport:
         seconds: This time.
         tokens_per_second: Over this time's steps.
         loss: Mean of the last steps, up to 50; None where none was left to do.
+        held_out: Loss of what is not trained on, the last that was told.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TrainReport:
     seconds: float
     tokens_per_second: float
     loss: float | None
+    held_out: float | None
 
 
 def train(
@@ -106,6 +108,7 @@ def train(
         seconds=time.monotonic() - began,
         tokens_per_second=told.tokens / told.seconds if told.seconds else 0.0,
         loss=sum(last) / len(last) if last else None,
+        held_out=told.held_out,
     )
 
 
@@ -156,11 +159,13 @@ class _Told:
         self.progress, self.first_step, self.steps = progress, first_step, steps
         self.scalars: Scalars | None = None
         self.losses: list[float] = []
+        self.held_out: float | None = None
         self.tokens, self.seconds = 0, 0.0
 
     def take(self, step: Step, reports: list[StepReport]) -> None:
         for report in reports:
             self.losses.append(sum(report.losses))
+            self.held_out = self.held_out if report.held_out is None else report.held_out
             self.tokens += report.tokens
             self.seconds += report.seconds
             if self.scalars is not None:
@@ -177,6 +182,8 @@ def note(report: StepReport) -> str:
     parts.append(
         f"gradient {report.gradient_norm:.2f}, rate {report.rate:.1e}, {rate:,.0f} tokens/s, {report.unit}"
     )
+    if report.held_out is not None:
+        parts.append(f"(held out {report.held_out:.4f})")
     return " ".join(parts)
 
 

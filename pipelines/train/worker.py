@@ -3,7 +3,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -19,7 +19,7 @@ from pipelines.train.cached import contrastive_step
 from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.config import Micro
 from pipelines.train.head import fit_head
-from pipelines.train.mlm import masked_lm_step, read_vocabulary
+from pipelines.train.mlm import SequenceBatch, masked_lm_step, read_vocabulary
 from pipelines.train.objective import Objective
 from pipelines.train.prepared import Prepared
 from pipelines.train.recipe import MlmRecipe, Recipe
@@ -70,6 +70,7 @@ class StepReport:
         rate: Learning rate.
         tokens: That all workers read.
         seconds: Of the step.
+        held_out: Loss of what is not trained on, after the step; None where it was not looked at.
     """
 
     step: int
@@ -79,6 +80,7 @@ class StepReport:
     rate: float
     tokens: int
     seconds: float
+    held_out: float | None = None
 
 
 Tell = Callable[[StepReport], None]
@@ -130,7 +132,9 @@ class Trainer:
         assert head is not None  # the recipe has one
         if self.workers.rank == 0:
             everything = feed.Share(0, 1, prepared.batch, prepared.shards)
-            batches = map(feed.pairs, feed.step_rows(self.job.lake, prepared.data, everything, 0))
+            batches = map(
+                feed.pairs, feed.step_rows(self.job.lake, prepared.data, everything, range(prepared.steps))
+            )
             fit_head(head, batches, self._objective, recipe.head)
         else:
             head.weight.data.zero_()
@@ -161,16 +165,7 @@ class Trainer:
         if isinstance(recipe, MlmRecipe):
             sequences = feed.sequences(rows)
             tokens = sequences.tokens
-            loss_K = masked_lm_step(
-                self.model,
-                self.tower,
-                sequences,
-                recipe.mask,
-                self._vocabulary,
-                self.workers,
-                job.micro.batch_tokens,
-                recipe.seed,
-            )
+            loss_K = self._masked(sequences, recipe.mask)
         else:
             batch = feed.pairs(rows)
             tokens = batch.tokens
@@ -198,6 +193,33 @@ class Trainer:
         self.step += 1
         return report
 
+    def held_out_loss(self) -> float | None:
+        """Of the sequences that are not trained on, the same at every step; None where there are none."""
+        recipe, prepared = self.job.recipe, self.job.prepared
+        if not isinstance(recipe, MlmRecipe) or not recipe.held_out:
+            return None
+        share = feed.Share(self.workers.rank, self.workers.size, prepared.batch, prepared.shards)
+        steps = range(prepared.steps, prepared.steps + recipe.held_out)
+        total = torch.zeros(1)
+        for rows in feed.step_rows(self.job.lake, prepared.data, share, steps):
+            with torch.no_grad():
+                total += self._masked(feed.sequences(rows), recipe.eval_mask)
+        total = total.to(self.tower.device)
+        self.workers.sum_([total])
+        return float(total) / recipe.held_out
+
+    def _masked(self, sequences: SequenceBatch, share: float) -> Tensor:
+        return masked_lm_step(
+            self.model,
+            self.tower,
+            sequences,
+            share,
+            self._vocabulary,
+            self.workers,
+            self.job.micro.batch_tokens,
+            self.job.recipe.seed,
+        )
+
 
 def run_worker(job: WorkerJob, workers: Workers, device: torch.device, tell: Tell) -> None:
     """Trains from the newest checkpoint to the end, and leaves a checkpoint of that.
@@ -223,12 +245,15 @@ def run_worker(job: WorkerJob, workers: Workers, device: torch.device, tell: Tel
         trainer.fit_head()
     prepared = job.prepared
     share = feed.Share(workers.rank, workers.size, prepared.batch, prepared.shards)
-    for rows in feed.step_rows(job.lake, prepared.data, share, trainer.step):
+    for rows in feed.step_rows(job.lake, prepared.data, share, range(trainer.step, prepared.steps)):
         report = trainer.train(rows)
+        stop = trainer.step % job.checkpoint_steps == 0 or trainer.step == prepared.steps
+        if stop:
+            report = replace(report, held_out=trainer.held_out_loss())
         if workers.rank:
             continue
         tell(report)
-        if trainer.step % job.checkpoint_steps == 0 or trainer.step == prepared.steps:
+        if stop:
             checkpoints.save(trainer.step, trainer.checkpoint(), job.keep_checkpoints)
     if trainer.step != prepared.steps:
         raise TrainingError(

@@ -6,6 +6,7 @@ already is used again; remove the folder to fetch anew.
 """
 
 import gzip
+import io
 import json
 import os
 import re
@@ -48,7 +49,7 @@ def debian_descriptions() -> list[Document]:
     Raises:
         RuntimeError: apt is not there, or gave nothing.
     """
-    return _cached("debian-descriptions", lambda: _described(_translations(_apt_conf())))
+    return _cached("debian-descriptions", lambda: _described(_translations(apt_conf())))
 
 
 def linux_docs() -> list[Document]:
@@ -59,7 +60,48 @@ def linux_docs() -> list[Document]:
     Raises:
         RuntimeError: apt is not there, or has no such package.
     """
-    return _cached("linux-docs", lambda: _linux_pages(_apt_conf()))
+    return _cached("linux-docs", lambda: _linux_pages(apt_conf()))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A binary package, as the lists tell of it.
+
+    Attributes:
+        name: Of the package.
+        source: Name of the source package that it is built from.
+        tags: Debtags, as `use::editing`.
+    """
+
+    name: str
+    source: str
+    tags: tuple[str, ...]
+
+
+def packages() -> list[Package]:
+    """Every binary package of the lists; of several versions the first.
+
+    Raises:
+        RuntimeError: apt is not there.
+    """
+    found: dict[str, Package] = {}
+    for file in sorted((apt_conf().parent / "lists").glob("*_Packages")):
+        for paragraph in file.read_text(encoding="utf-8").split("\n\n"):
+            fields = dict(_fields(paragraph))
+            if name := fields.get("Package"):
+                source = fields.get("Source", name).partition(" ")[0]
+                found.setdefault(name, Package(name, source, _tags(fields.get("Tag", ""))))
+    return list(found.values())
+
+
+def _tags(field: str) -> tuple[str, ...]:
+    """`a::{b,c}, d::e` as three tags."""
+    found = []
+    for tag in re.split(r",\s+", field.replace("\n", " ").strip()):
+        facet, _, values = tag.partition("::")
+        inside = values.strip("{}").split(",") if values else []
+        found += [f"{facet}::{value}" for value in inside]
+    return tuple(found)
 
 
 def write_jsonl(documents: Sequence[Document], folder: Path, shards: int = 1) -> list[Path]:
@@ -100,8 +142,12 @@ def _write(documents: Iterable[Document], file: Path) -> int:
     return rows
 
 
-def _apt_conf() -> Path:
-    """A configuration of apt with lists and state in the cache folder, the lists fetched."""
+def apt_conf() -> Path:
+    """A configuration of apt with lists and state in the cache folder, the lists fetched.
+
+    Raises:
+        RuntimeError: apt is not there.
+    """
     for command in ("apt-get", "apt-cache", "dpkg-deb"):
         if not shutil.which(command):
             raise RuntimeError(f"the Debian corpora need {command}, which is not on this machine")
@@ -130,6 +176,32 @@ def _apt_conf() -> Path:
     _run(["apt-get", "-qq", "-c", str(conf), "update"], folder)
     fetched.touch()
     return conf
+
+
+def fetched_package(conf: Path, package: str) -> Path:
+    """A package's .deb, fetched to the folder of `apt_conf`.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    _run(["apt-get", "-qq", "-c", str(conf), "download", package], conf.parent)
+    (deb,) = conf.parent.glob(f"{package}_*.deb")
+    return deb
+
+
+def read_member(deb: Path, path: str) -> bytes:
+    """A file in a package.
+
+    Raises:
+        RuntimeError: It is not there.
+    """
+    command = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    packed = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as members:
+        content = members.extractfile(f"./{path}")
+        if content is None:
+            raise RuntimeError(f"{deb.name} has no {path}")
+        return content.read()
 
 
 def _run(command: list[str], folder: Path) -> str:
@@ -171,10 +243,8 @@ def _described(descriptions: Iterable[tuple[str, str]]) -> Iterator[Document]:
 
 
 def _linux_pages(conf: Path) -> Iterator[Document]:
-    folder = conf.parent
     for package in _linux_packages(conf):
-        _run(["apt-get", "-qq", "-c", str(conf), "download", package], folder)
-        (deb,) = folder.glob(f"{package}_*.deb")
+        deb = fetched_package(conf, package)
         version = package.removeprefix("linux-doc-")
         yield from (Document(f"{version}/{path}", text, "linux-doc") for path, text in _pages(deb))
         deb.unlink()

@@ -23,12 +23,15 @@ from pipelines.mine.windows import codes
 from pipelines.pairs.config import PairsConfig
 from pipelines.pairs.run import make_pairs
 from pipelines.text import text_hash
+from pipelines.train.config import Micro
 from pipelines.train.feed import Share, pairs, step_rows
 from pipelines.train.pairs import PairBatch
+from pipelines.train.plan import plan_training
 from pipelines.train.prepare import prepare_pairs
 from pipelines.train.prepared import data_name
 from pipelines.train.recipe import ContrastiveRecipe
-from pipelines.train.start import starting_point
+from pipelines.train.start import model_sizes, starting_point
+from pipelines.train.stock import stock
 from tests.told import Told
 from tests.train.lakes import contrastive
 
@@ -186,7 +189,7 @@ def batches_of(chain: Chain, wanted: ContrastiveRecipe) -> list[pa.Table]:
     start = starting_point(wanted)
     prepared = prepare_pairs(chain.lake, wanted, start, SparkConfig(), Told(), lambda _: chain.teacher)
     share = Share(0, 1, prepared.batch, prepared.shards)
-    return list(step_rows(chain.lake.config, prepared.data, share, 0))
+    return list(step_rows(chain.lake.config, prepared.data, share, range(prepared.steps)))
 
 
 def test_batches_are_of_one_source_and_hold_each_pair_once_an_epoch(chain: Chain) -> None:
@@ -315,3 +318,19 @@ def test_batches_of_other_tables_have_another_name(chain: Chain) -> None:
     assert data_name(chain.lake, "run", "f", ("pairs",)) == names[0]
     make_pairs(chain.lake, chain.pairs.model_copy(update={"least_chars": 12}), SparkConfig(), Told())
     assert data_name(chain.lake, "run", "f", ("pairs",)) != names[0]
+
+
+def test_the_plan_counts_what_a_run_would_draw_from(chain: Chain) -> None:
+    made = recipe(name="planned", teacher=f"{chain.teacher.document}/top2", epochs=1)
+    overhead = starting_point(made).tokenizer.overhead
+    found = stock(chain.lake, made, overhead)
+    steps = [pairs(rows) for rows in batches_of(chain, made)]
+    plan = plan_training(made, model_sizes(made), Micro(1024), 1, (), found.pairs, found.mean_tokens)
+    assert plan.steps == len(steps)
+    assert plan.pairs == sum(len(batch.queries) for batch in steps)
+    read = sum(batch.tokens for batch in steps)
+    assert plan.measured
+    assert plan.tokens == pytest.approx(read, rel=0.15), "a pair may have fewer negatives than it asks for"
+    everything = stock(chain.lake, made.model_copy(update={"filtered": False}), overhead)
+    assert sum(everything.pairs.values()) == len(chain.kept_pairs()) > sum(found.pairs.values())
+    assert stock(chain.lake, made.model_copy(update={"teacher": "nobody"}), overhead).pairs == {}

@@ -47,19 +47,27 @@ def test_a_run_goes_through_all_text_as_often_as_it_takes(
     lake.ensure_tables()
     tokenizer = Tokenizer.load(load_model_conf("minilm"))
     append_chunks(lake, corpus(40), tokenizer)
-    recipe = masked_lm(steps=70, batch=4, tokens=24)
+    recipe = masked_lm(steps=70, batch=4, tokens=24, held_out=2)
     start = starting_point(recipe)
     prepared = prepare_sequences(lake, recipe, start, SparkConfig(), Told())
     assert prepare_sequences(lake, recipe, start, SparkConfig(), Told()) == prepared
     share = Share(0, 1, 4, prepared.shards)
-    steps = [sequences(rows) for rows in step_rows(lake.config, prepared.data, share, 0)]
+    steps = [sequences(rows) for rows in step_rows(lake.config, prepared.data, share, range(70))]
     assert [batch.step for batch in steps] == list(range(70))
     ids = np.concatenate([batch.ids_BL for batch in steps])
     assert ids.shape == (280, 24)
     seen, counts = np.unique(ids, axis=0, return_counts=True)
     assert counts.max() - counts.min() <= 1, "all sequences before any comes again"
     tokens = sum(lake.table("chunks").scan(selected_fields=("n_tokens",)).to_arrow()["n_tokens"].to_pylist())
-    assert len(seen) == (tokens + lake.table("chunks").scan().count()) // 23
+    assert len(seen) == (tokens + lake.table("chunks").scan().count()) // 23 - 8
+    apart = [
+        sequences(rows)
+        for rows in step_rows(lake.config, prepared.data, share, range(70, prepared.steps + 9))
+    ]
+    assert [batch.step for batch in apart] == [70, 71]
+    held_out = {tuple(row) for batch in apart for row in batch.ids_BL.tolist()}
+    assert len(held_out) == 8
+    assert held_out.isdisjoint(map(tuple, seen.tolist()))
     other = masked_lm(name="none", sources=["absent"])
-    with pytest.raises(TrainingError, match="do not fill one sequence"):
+    with pytest.raises(TrainingError, match="fill 0 sequences of 24 tokens"):
         prepare_sequences(lake, other, start, SparkConfig(), Told())

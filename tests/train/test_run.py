@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
@@ -129,12 +130,37 @@ def test_two_workers_are_one(tmp_path: Path, ray_session: RaySession) -> None:
 @pytest.mark.slow
 def test_masking_is_the_same_for_two_workers(tmp_path: Path, ray_session: RaySession) -> None:
     del ray_session
-    place = Place(tmp_path, steps=12, batch=8, texts=1)
-    place.train(masked_lm(name="one"), 1)
-    place.train(masked_lm(name="two"), 2)
-    np.testing.assert_allclose(place.losses("one"), place.losses("two"), rtol=1e-4)
+    place = Place(tmp_path, steps=14, batch=8, texts=1)
+    place.prepared = replace(place.prepared, steps=12)
+    place.train(masked_lm(name="one", held_out=2), 1)
+    place.train(masked_lm(name="two", held_out=2), 2)
+    for tag in ("train/loss", "held_out/loss"):
+        np.testing.assert_allclose(place.losses("one", tag), place.losses("two", tag), rtol=1e-4)
     conf = load_model_conf(str(tmp_path / "models/one/model.yaml"))
     assert Encoder.load(conf, device="cpu").encode_texts(SENTENCES).shape == (len(SENTENCES), 32)
+
+
+def test_held_out_sequences_are_told_of_and_not_trained_on(tmp_path: Path, ray_session: RaySession) -> None:
+    del ray_session
+    own = Place(tmp_path / "own", steps=8, batch=8, texts=1)
+    own.prepared = replace(own.prepared, steps=6)
+    told = own.train_here(masked_lm(name="own", held_out=2), checkpoint_steps=4)
+    assert [report.step for report in told] == [0, 1, 2, 3, 4, 5]
+    looked = {report.step: report.held_out for report in told if report.held_out is not None}
+    assert looked.keys() == {3, 5}, "at each checkpoint"
+    # By a model of random weights every token of 30,528 is as likely: it has learnt some.
+    assert 5 < looked[5] < looked[3] < np.log(30_528) + 0.5
+    checkpoints = Checkpoints(own.lake, "own")
+    wanted = checkpoints.newest()
+    checkpoints.delete()
+    plain = own.train_here(masked_lm(name="own"), checkpoint_steps=4)
+    assert [report.losses for report in plain] == [report.losses for report in told]
+    assert weights_of(checkpoints.newest()) == weights_of(wanted)
+
+
+def weights_of(checkpoint: bytes | None) -> dict[str, bytes]:
+    assert checkpoint is not None
+    return {name: tensor.numpy().tobytes() for name, tensor in load(checkpoint).items()}
 
 
 @pytest.mark.parametrize("head", [None, {"peak": 0.01}])
