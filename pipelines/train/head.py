@@ -6,8 +6,8 @@ pages of the kernel's documentation at 128 / 64 / 32 dimensions, in percent of t
 """
 # ruff: noqa: N803, N806  (tensor names carry their shape: x_ND)
 
-from collections.abc import Iterable
-from itertools import chain, islice
+from collections.abc import Callable, Iterable
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,9 @@ from pipelines.train.recipe import HeadRecipe
 _MOMENT_BATCHES = 32  # of which the second moment is taken; they are held in memory
 
 
-def fit_head(head: nn.Linear, batches: Iterable[PairBatch], objective: Objective, recipe: HeadRecipe) -> int:
+def fit_head(
+    head: nn.Linear, read: Callable[[], Iterable[PairBatch]], objective: Objective, recipe: HeadRecipe
+) -> None:
     """Fits the head alone: first a rotation to the vectors' principal axes, then steps of the objective.
 
     The guide's vectors are normalised and the model's are not: to a linear map whose result is normalised
@@ -27,33 +29,32 @@ def fit_head(head: nn.Linear, batches: Iterable[PairBatch], objective: Objective
 
     Args:
         head: Changed in place.
-        batches: With the guide's vectors; the first `fit_steps` are used.
+        read: Gives the batches of the run, with the guide's vectors, from the first on; called again where
+            there are fewer than `fit_steps`.
         objective: Of the run.
         recipe: How.
-
-    Returns:
-        Steps done: fewer than `fit_steps` where there are fewer batches.
     """
     device = head.weight.device
-    ahead = iter(batches)
-    first = [_texts(batch, device) for batch in islice(ahead, min(_MOMENT_BATCHES, recipe.fit_steps))]
-    if not first:
-        return 0
-    head.weight.data.copy_(principal_axes(torch.cat([x_TG for x_TG, _ in first])) @ head.weight.data)
+    first = islice(read(), min(_MOMENT_BATCHES, recipe.fit_steps))
+    vectors = [_texts(batch, device)[0] for batch in first]
+    if not vectors:
+        return
+    head.weight.data.copy_(principal_axes(torch.cat(vectors)) @ head.weight.data)
+    del vectors
     optimiser = torch.optim.Adam(head.parameters(), lr=recipe.fit_peak)
-    left = islice(ahead, recipe.fit_steps - len(first))
     done = 0
-    for x_TG, known in chain(first, (_texts(batch, device) for batch in left)):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.fit_peak * (1 - done / recipe.fit_steps)
-        y_TD = head(x_TG)
-        n = len(known.query_N)
-        found = objective.gradient(y_TD[:n], y_TD[n:], known, slice(0, n))
-        optimiser.zero_grad()
-        y_TD.backward(torch.cat((found.query_ND, found.candidate_CD)))
-        optimiser.step()
-        done += 1
-    return done
+    while done < recipe.fit_steps:
+        for batch in islice(read(), recipe.fit_steps - done):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.fit_peak * (1 - done / recipe.fit_steps)
+            x_TG, known = _texts(batch, device)
+            y_TD = head(x_TG)
+            n = len(known.query_N)
+            found = objective.gradient(y_TD[:n], y_TD[n:], known, slice(0, n))
+            optimiser.zero_grad()
+            y_TD.backward(torch.cat((found.query_ND, found.candidate_CD)))
+            optimiser.step()
+            done += 1
 
 
 def principal_axes(x_ND: Tensor) -> Tensor:

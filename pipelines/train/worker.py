@@ -2,7 +2,7 @@
 # ruff: noqa: N806  (tensor names carry their shape: loss_K)
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
@@ -21,6 +21,7 @@ from pipelines.train.config import Micro
 from pipelines.train.head import fit_head
 from pipelines.train.mlm import SequenceBatch, masked_lm_step, read_vocabulary
 from pipelines.train.objective import Objective
+from pipelines.train.pairs import PairBatch
 from pipelines.train.prepared import Prepared
 from pipelines.train.recipe import MlmRecipe, Recipe
 from pipelines.train.start import load_embedder, load_masked_lm, starting_point
@@ -132,10 +133,12 @@ class Trainer:
         assert head is not None  # the recipe has one
         if self.workers.rank == 0:
             everything = feed.Share(0, 1, prepared.batch, prepared.shards)
-            batches = map(
-                feed.pairs, feed.step_rows(self.job.lake, prepared.data, everything, range(prepared.steps))
-            )
-            fit_head(head, batches, self._objective, recipe.head)
+
+            def read() -> Iterator[PairBatch]:
+                steps = range(prepared.steps)
+                return map(feed.pairs, feed.step_rows(self.job.lake, prepared.data, everything, steps))
+
+            fit_head(head, read, self._objective, recipe.head)
         else:
             head.weight.data.zero_()
         self.workers.sum_([head.weight.data])

@@ -1,6 +1,8 @@
 """A head fitted before the first step."""
 # ruff: noqa: N803  (tensor names carry their shape: x_ND)
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -77,7 +79,7 @@ def test_a_fitted_head_keeps_similarities_at_the_small_dimension() -> None:
     head = nn.Linear(DIMENSION, DIMENSION, bias=False)
     nn.init.eye_(head.weight)
     objective = Objective(DISTIL, DIMENSION, layer_norm=False)
-    assert fit_head(head, seen, objective, HeadRecipe(fit_steps=200, fit_peak=3e-3)) == 200
+    fit_head(head, lambda: seen, objective, HeadRecipe(fit_steps=200, fit_peak=3e-3))
     side = unseen.guide_document_nG
     assert side is not None
     x_ND = torch.from_numpy(side)
@@ -89,11 +91,21 @@ def test_a_fitted_head_keeps_similarities_at_the_small_dimension() -> None:
     assert (near(y_ND, DIMENSION) - wanted).square().mean() < 0.1 * error + 1e-3
 
 
-def test_fewer_batches_than_steps_are_fewer_steps() -> None:
+def test_fewer_batches_than_steps_are_gone_through_again() -> None:
+    few, seen = batches(5), list[int]()
+
+    def read() -> Iterator[PairBatch]:
+        for batch in few:
+            seen.append(batch.step)
+            yield batch
+
     head = nn.Linear(DIMENSION, DIMENSION, bias=False)
-    objective = Objective(DISTIL, DIMENSION, layer_norm=False)
-    assert fit_head(head, batches(5), objective, HeadRecipe(fit_steps=40)) == 5
-    assert fit_head(head, [], objective, HeadRecipe(fit_steps=40)) == 0
+    fit_head(head, read, Objective(DISTIL, DIMENSION, layer_norm=False), HeadRecipe(fit_steps=13))
+    assert seen[5:] == [0, 1, 2, 3, 4] * 2 + [0, 1, 2], "the axes are of the first, and then come the steps"
+    untouched = nn.Linear(DIMENSION, DIMENSION, bias=False)
+    before = untouched.weight.detach().clone()
+    fit_head(untouched, lambda: [], Objective(DISTIL, DIMENSION, layer_norm=False), HeadRecipe(fit_steps=5))
+    assert torch.equal(untouched.weight, before)
 
 
 def test_a_head_is_fitted_to_the_vectors_of_the_model_itself_only() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.config import conf_dir
+from pipelines.config import conf_dir, load_yaml, parse
 from pipelines.encoder.accelerators import accelerators
 from pipelines.encoder.conf import load_model_conf
 from pipelines.errors import ConfigError
+from pipelines.pairs.config import PairsConfig
 from pipelines.train.config import Micro
 from pipelines.train.plan import TrainPlan, plan_training
 from pipelines.train.recipe import ContrastiveRecipe, MlmRecipe, Stage, load_recipe
@@ -17,6 +18,7 @@ from pipelines.train.start import model_sizes
 from tests.train.lakes import contrastive, masked_lm
 
 NOMIC = conf_dir() / "recipes/nomic-embed-text-v1.5"
+SMALL = conf_dir() / "recipes/small"
 
 
 def planned(stage: Stage, workers: int = 8) -> TrainPlan:
@@ -110,3 +112,17 @@ def test_a_recipes_fingerprint_is_of_all_that_it_says() -> None:
     assert contrastive().fingerprint() == contrastive().fingerprint()
     others = [contrastive(seed=1), contrastive(batch=8), contrastive(objective={"temperature": 0.1})]
     assert len({recipe.fingerprint() for recipe in (contrastive(), masked_lm(), *others)}) == 5
+
+
+@pytest.mark.parametrize(
+    "file", sorted((conf_dir() / "recipes/small").rglob("*.yaml")), ids=lambda file: file.stem
+)
+def test_the_small_recipes_are_whole(file: Path) -> None:
+    values = load_yaml(file)
+    if "stage" not in values:
+        assert parse(PairsConfig, values, file.name).held_out > 0
+        return
+    recipe = load_recipe(file, values["stage"])
+    if isinstance(recipe, ContrastiveRecipe):
+        assert recipe.pairs == sum(source.pairs or 0 for source in recipe.sources)
+        assert file.stem in (recipe.name, recipe.stage)
