@@ -15,6 +15,7 @@ from pipelines.embed.run import embed
 from pipelines.encoder.conf import load_model_conf
 from pipelines.lake import Lake
 from pipelines.lake.beside import DOCUMENT, QUERY, Teacher, pairs_lake
+from pipelines.lake.training_tables import LABELLED_BY_PROPERTY, PAIRS
 from pipelines.mine.run import MineReport, filter_pairs, mine_negatives
 from pipelines.mine.texts import write_texts
 from pipelines.progress import Progress
@@ -49,6 +50,12 @@ def _asked(settings: Settings) -> Iterator[tuple[Lake, Teacher, Progress, str]]:
 def embedded(lake: Lake, settings: Settings, model: str, progress: Progress) -> Teacher:
     """Writes and embeds the texts of pairs that have no vectors yet, by the engine that embeds chunks."""
     documents = load_model_conf(model)
+    judges = json.loads(lake.table(PAIRS.name).properties.get(LABELLED_BY_PROPERTY, "[]"))
+    if own := {documents.name, documents.hub}.intersection(judges):
+        progress.say(
+            f"warning: evaluation sets were labelled by '{own.pop()}', which is asked here: a model that "
+            "learns from it is judged by what it was taught"
+        )
     if count := write_texts(lake, documents, settings.mine, settings.spark):
         progress.say(f"{count:,} pairs are new: their texts are written for {documents.name}")
     texts = pairs_lake(lake)

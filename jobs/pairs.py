@@ -31,7 +31,7 @@ def _print(report: PairsReport, console: Console) -> None:
     table = Table(title=f"pairs, {report.seconds:.0f} s", title_justify="left")
     table.add_column("source", no_wrap=True)
     for name in ("rows read", "kept", *outcomes):
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
     table.add_column("written")
     for source in report.sources:
         counts = (source.read, *(source.outcomes.get(name, 0) for name in ("kept", *outcomes)))

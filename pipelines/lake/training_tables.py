@@ -12,6 +12,8 @@ from pyiceberg.types import (
 
 from pipelines.lake.table_spec import TableSpec, schema
 
+LABELLED_BY_PROPERTY = "embedlake.labelled_by"  # pairs: models that evaluation sets came from, as JSON
+
 _STRING, _INT = StringType(), IntegerType()
 
 PAIRS = TableSpec(

@@ -70,10 +70,14 @@ class OverlapConfig(Config):
         queries: Files of evaluation queries: JSON lines with `text`, or a query a line.
         words: A pair is contaminated if either side holds so many words in a row of a query; of a query with
             fewer words, if either side is that query.
+        labelled_by: Models that the evaluation sets' judgements or queries came from, by their names in
+            `conf/models` or on their hub. One that is asked to judge pairs, or to guide, is warned of: what
+            it teaches is what its pupil is judged by.
     """
 
     queries: tuple[Path, ...] = ()
     words: int = Field(default=8, ge=1)
+    labelled_by: tuple[str, ...] = ()
 
 
 class PairsConfig(Config):

@@ -1,5 +1,6 @@
 """A run of `embedlake pairs`: each source's pairs are replaced by what its table gives now."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -12,7 +13,7 @@ from pipelines.dedup.spark_sql import cut
 from pipelines.lake import Lake
 from pipelines.lake.config import SparkConfig
 from pipelines.lake.spark import spark_session
-from pipelines.lake.training_tables import PAIRS
+from pipelines.lake.training_tables import LABELLED_BY_PROPERTY, PAIRS
 from pipelines.pairs.config import PairsConfig, PairSourceConfig
 from pipelines.pairs.extract import extracted
 from pipelines.pairs.judge import judged
@@ -69,6 +70,9 @@ def make_pairs(lake: Lake, config: PairsConfig, spark_config: SparkConfig, progr
     grams = query_grams(read_queries(config.overlap.queries), config.overlap.words)
     lake.ensure_namespace()
     lake.create(PAIRS)
+    labelled_by = json.dumps(config.overlap.labelled_by)
+    if lake.table(PAIRS.name).properties.get(LABELLED_BY_PROPERTY, "[]") != labelled_by:
+        lake.set_property(PAIRS.name, LABELLED_BY_PROPERTY, labelled_by)
     reports = []
     with spark_session(lake, spark_config) as spark:
         for source in config.sources:

@@ -310,6 +310,17 @@ def test_another_question_is_answered_anew_and_a_recipe_says_which_it_means(chai
     assert batches_of(chain, recipe()) == before, "a run that was begun keeps its batches"
 
 
+def test_a_teacher_that_labelled_an_evaluation_set_is_warned_of(chain: Chain) -> None:
+    told = Told()
+    embedded(chain.lake, chain.settings, "minilm", told)
+    assert not any("labelled" in line for line in told.lines)
+    overlap = {"labelled_by": ["another", "minilm"]}
+    config = parse(PairsConfig, {**chain.pairs.model_dump(), "overlap": overlap}, "a test")
+    make_pairs(chain.lake, config, SparkConfig(), Told())
+    embedded(chain.lake, chain.settings, "minilm", told)
+    assert any("labelled by 'minilm'" in line for line in told.lines)
+
+
 def test_batches_of_other_tables_have_another_name(chain: Chain) -> None:
     names = [
         data_name(chain.lake, "run", "f", tables) for tables in (("pairs",), ("negatives",), ("absent",))
