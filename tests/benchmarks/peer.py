@@ -1,4 +1,4 @@
-"""datatrove, timed in an environment of its own, since its pins are not this project's."""
+"""What peers need and this project does not: datatrove in its own environment, accelerate in a folder."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from tests.benchmarks.debian import cache_folder
 
 STEPS = ("signature", "buckets", "cluster", "filter")
 _SCRIPT = Path(__file__).with_name("peer_datatrove.py")
+_ACCELERATE = "accelerate==1.*"
 _NEEDS = ("datatrove[processing]==0.10.*", "spacy", "orjson")  # spaCy's rules split English, without a model
 
 
@@ -56,12 +57,31 @@ def datatrove_python() -> Path:
     needs = "\n".join([*_NEEDS, sys.executable])
     if installed.exists() and installed.read_text() == needs:
         return python
-    uv = shutil.which("uv") or str(Path(".uv/bin/uv").resolve())
+    uv = _uv()
     shutil.rmtree(folder, ignore_errors=True)
     _run([uv, "venv", "-q", "--python", sys.executable, str(folder)])
     _run([uv, "pip", "install", "-q", "--python", str(python), *_NEEDS])
     installed.write_text(needs)
     return python
+
+
+def accelerate_folder() -> Path:
+    """A folder for PYTHONPATH with accelerate, which sentence-transformers' trainer needs.
+
+    Raises:
+        RuntimeError: It cannot be installed.
+    """
+    folder = cache_folder() / "accelerate"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        _run([_uv(), "pip", "install", "-q", "--no-deps", "--target", str(part), _ACCELERATE])
+        part.rename(folder)
+    return folder
+
+
+def _uv() -> str:
+    return shutil.which("uv") or str(Path(".uv/bin/uv").resolve())
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:

@@ -48,7 +48,7 @@ def weak_pairs() -> list[Pair]:
     """
     makers: dict[str, Callable[[], Iterable[Pair]]] = {
         "debian": _debian,
-        "docstring": _docstrings,
+        "docstring": docstring_pairs,
         "foldoc": lambda: _dictionary("foldoc"),
         "gcide": lambda: _dictionary("gcide"),
         "wordnet": _wordnet,
@@ -81,7 +81,7 @@ def _debian() -> Iterator[Pair]:
         yield Pair("debian", synopsis.strip(), _line(body), source, source in judged)
 
 
-def _docstrings() -> Iterator[Pair]:
+def docstring_pairs() -> Iterator[Pair]:
     """First line and the rest, of everything that is installed here."""
     folder = Path(sysconfig.get_path("purelib"))
     seen: set[str] = set()
