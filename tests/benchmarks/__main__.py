@@ -31,6 +31,7 @@ _STAGES = (
     "publish",
     "search",
     "maintain",
+    "mine",
     "train",
 )
 _VERSIONS = ("pyspark", "ray", "torch", "transformers", "pyiceberg", "pyarrow")
