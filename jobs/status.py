@@ -1,6 +1,7 @@
 """The status job: what the lake holds, and whether every row is accounted for."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from pipelines.lake import Lake
 from pipelines.lake.counts import document_counts, live_rows
 from pipelines.lake.faults import explained
 from pipelines.lake.serving import published, releases, serving_tables
+from pipelines.lake.training_counts import pair_counts, run_steps
 from pipelines.progress import Progress
 
 
@@ -50,6 +52,7 @@ def status_of(lake: Lake, progress: Progress) -> dict[str, Any]:
             for key, model in models.items()
         },
         "serving": {name: _serving(lake, name) for name in serving_tables(lake)},
+        **_training(lake),
         "balanced": balanced,
     }
 
@@ -70,6 +73,33 @@ def _serving(lake: Lake, name: str) -> dict[str, Any]:
             "releases": list(releases(table)),
             "current": state.embeddings == lake.table("embeddings").metadata.current_snapshot_id,
         }
+
+
+def _training(lake: Lake) -> dict[str, Any]:
+    with explained(lake.config):
+        pairs = {source: asdict(counts) for source, counts in pair_counts(lake).items()}
+        return {"pairs": pairs, "runs": run_steps(lake)}
+
+
+def _pairs_table(pairs: dict[str, Any]) -> Table:
+    shown = Table(title="pairs", title_justify="left")
+    shown.add_column("source", no_wrap=True)
+    for name in ("kept", "held out", "others"):
+        shown.add_column(name, justify="right")
+    shown.add_column("consistent", overflow="fold")
+    shown.add_column("with negatives mined", overflow="fold")
+    for source, counts in pairs.items():
+        outcomes = counts["outcomes"]
+        kept, held_out = outcomes.get("kept", 0), outcomes.get("held_out", 0)
+        others = sum(outcomes.values()) - kept - held_out
+        asked = (
+            "\n".join(f"{count:,} {question}" for question, count in counts[name].items())
+            for name in ("consistent", "negatives")
+        )
+        shown.add_row(
+            Text(source), f"{kept:,}", f"{held_out:,}", f"{others:,}", *(Text(text) for text in asked)
+        )
+    return shown
 
 
 def _serving_table(tables: dict[str, Any]) -> Table:
@@ -105,6 +135,10 @@ def _print(counts: dict[str, Any], console: Console) -> None:
         console.print("no embeddings yet: run 'embedlake embed'")
     if counts["serving"]:
         console.print(_serving_table(counts["serving"]))
+    if counts["pairs"]:
+        console.print(_pairs_table(counts["pairs"]))
+    for run, step in counts["runs"].items():
+        console.print(f"training run {run}: {step:,} steps", highlight=False, markup=False)
     console.print(
         "balanced: every document and chunk is accounted for"
         if counts["balanced"]

@@ -1,6 +1,6 @@
 """Pairs to a trained model: every stage on real engines, on pairs small enough to check by hand."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,12 +11,14 @@ from pyspark.sql import SparkSession
 
 from jobs.mine import embedded
 from jobs.settings import Settings
+from jobs.status import status_of
 from pipelines.cluster.session import RaySession
 from pipelines.config import parse
 from pipelines.errors import TrainingError
 from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.beside import Teacher, pairs_lake
 from pipelines.lake.config import SparkConfig
+from pipelines.lake.training_counts import pair_counts, run_steps
 from pipelines.mine.config import MineConfig
 from pipelines.mine.run import filter_pairs, mine_negatives
 from pipelines.mine.windows import codes
@@ -295,6 +297,24 @@ def test_what_a_recipe_cannot_have_is_told(chain: Chain) -> None:
     ):
         with pytest.raises(TrainingError, match=said):
             batches_of(chain, recipe(name="refused", **changed))
+
+
+def test_status_counts_pairs_by_what_became_of_them(chain: Chain) -> None:
+    found = pair_counts(chain.lake)
+    kept_pairs = chain.kept_pairs().values()
+    assert {source: counts.outcomes["kept"] for source, counts in found.items()} == Counter(
+        row["source"] for row in kept_pairs
+    )
+    top2 = f"{chain.teacher.document}/top2"
+    judged = [row for row in chain.table("judgements") if row["kept"] and row["asked"] == top2]
+    assert {source: counts.consistent[top2] for source, counts in found.items()} == Counter(
+        row["source"] for row in judged
+    )
+    mined = Counter((row["source"], row["asked"]) for row in chain.table("negatives"))
+    assert {(source, asked): n for source, c in found.items() for asked, n in c.negatives.items()} == mined
+    assert run_steps(chain.lake) == {}
+    counts = status_of(chain.lake, Told())
+    assert counts["pairs"].keys() == {"a", "b"}
 
 
 def test_another_question_is_answered_anew_and_a_recipe_says_which_it_means(chain: Chain) -> None:

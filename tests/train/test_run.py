@@ -26,6 +26,7 @@ from pipelines.encoder.loading import load_head
 from pipelines.encoder.model import Encoder
 from pipelines.errors import ModelError, TrainingError
 from pipelines.lake import Lake, LakeConfig
+from pipelines.lake.training_counts import run_steps
 from pipelines.train.checkpoints import Checkpoints
 from pipelines.train.config import Micro, TrainConfig
 from pipelines.train.recipe import Recipe
@@ -261,6 +262,7 @@ def test_only_the_newest_checkpoints_stay(place: Place) -> None:
     place.train_here(contrastive(), checkpoint_steps=2, keep_checkpoints=3)
     rows = place.lake.table("checkpoints").scan(selected_fields=("step",)).to_arrow()
     assert sorted(rows.column("step").to_pylist()) == [4, 6, 8]
+    assert run_steps(place.lake) == {"tiny": 8}
 
 
 def test_a_damaged_checkpoint_is_passed_over(place: Place) -> None:
