@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from pipelines.lake import Lake
 from pipelines.lake.beside import Teacher
+from pipelines.lake.faults import explained
+from pipelines.lake.filters import equals
+from pipelines.lake.live import LiveFiles
 from pipelines.lake.training_tables import BATCHES
 from pipelines.train.recipe import Recipe
 
@@ -71,12 +75,28 @@ def recorded(lake: Lake, run: str, fingerprint: str) -> Prepared | None:
 
 
 def record(lake: Lake, run: str, fingerprint: str, prepared: Prepared) -> None:
-    """Says that a run's batches are written, all of them."""
+    """Says that a run's batches are written, all of them, and takes its earlier ones away.
+
+    Killed between the two, the earlier ones stay until the run's batches are written anew once more.
+    """
     values = {"recipe": fingerprint, "batches": asdict(prepared)}
     lake.set_property(BATCHES.name, _PROPERTY + run, json.dumps(values))
+    _sweep(lake, run, prepared.data)
 
 
 def forget(lake: Lake, run: str) -> None:
-    """Lets the next call prepare a run's batches anew."""
+    """Takes a run's batches away, so that the next call prepares them anew."""
     if lake.exists(BATCHES.name):
         lake.set_property(BATCHES.name, _PROPERTY + run, json.dumps({"recipe": "", "batches": None}))
+        _sweep(lake, run, None)
+
+
+def _sweep(lake: Lake, run: str, keep: str | None) -> None:
+    own = re.compile(re.escape(run) + "-[0-9a-f]{16}")
+    with explained(lake.config):
+        table = lake.table(BATCHES.name)
+        for data in set(LiveFiles(lambda file: str(file.partition[0])).of(table)):
+            if data != keep and own.fullmatch(data):
+                lake.table(BATCHES.name).delete(
+                    equals("data", data)
+                )  # whole partitions: nothing is rewritten

@@ -30,7 +30,7 @@ from pipelines.train.feed import Share, pairs, step_rows
 from pipelines.train.pairs import PairBatch
 from pipelines.train.plan import plan_training
 from pipelines.train.prepare import prepare_pairs
-from pipelines.train.prepared import data_name
+from pipelines.train.prepared import data_name, forget
 from pipelines.train.recipe import ContrastiveRecipe
 from pipelines.train.start import model_sizes, starting_point
 from pipelines.train.stock import stock
@@ -285,6 +285,22 @@ def test_the_same_seed_gives_the_same_batches_and_another_gives_others(chain: Ch
     assert first == renamed
     other = batches_of(chain, recipe(name="other", seed=1))
     assert [rows.column("hashes") for rows in other] != [rows.column("hashes") for rows in first]
+
+
+def test_batches_that_no_run_needs_are_taken_away(chain: Chain) -> None:
+    def stored(run: str) -> set[str]:
+        rows = chain.lake.table("batches").scan(selected_fields=("data",)).to_arrow()
+        return {data for data in rows.column("data").to_pylist() if data.rpartition("-")[0] == run}
+
+    batches_of(chain, recipe(name="swept", epochs=1))
+    others = stored("swept-too"), stored("tiny")
+    (first,) = stored("swept")
+    batches_of(chain, recipe(name="swept", epochs=1, seed=5))
+    (second,) = stored("swept")
+    assert second != first
+    forget(chain.lake, "swept")
+    assert stored("swept") == set()
+    assert (stored("swept-too"), stored("tiny")) == others
 
 
 def test_what_a_recipe_cannot_have_is_told(chain: Chain) -> None:

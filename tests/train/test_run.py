@@ -258,6 +258,14 @@ def test_a_run_goes_on_from_any_checkpoint_to_the_same_weights(place: Place) -> 
     assert checkpoints.newest() == wanted
 
 
+def test_layers_that_are_computed_again_give_the_same(place: Place) -> None:
+    plain = place.train_here(contrastive(name="plain", dropout=0.1))
+    again = place.train_here(contrastive(name="again", dropout=0.1), gradient_checkpointing=True)
+    for one, other in zip(plain, again, strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, rtol=1e-5)
+        assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
+
+
 def test_only_the_newest_checkpoints_stay(place: Place) -> None:
     place.train_here(contrastive(), checkpoint_steps=2, keep_checkpoints=3)
     rows = place.lake.table("checkpoints").scan(selected_fields=("step",)).to_arrow()
