@@ -92,6 +92,7 @@ def forget(lake: Lake, run: str) -> None:
 
 
 def _sweep(lake: Lake, run: str, keep: str | None) -> None:
+    """Deletes a run's batches but those to keep; where others commit all the while, the next call does it."""
     own = re.compile(re.escape(run) + "-[0-9a-f]{16}")
     with explained(lake.config):
         table = lake.table(BATCHES.name)
