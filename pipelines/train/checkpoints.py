@@ -109,7 +109,7 @@ class Checkpoints:
         table = self.lake.table(CHECKPOINTS.name)
         steps = sorted(self._steps(table))
         if len(steps) > keep:
-            # Whole partitions: no file is rewritten. Where others commit all the while, the next call does it.
+            # Whole partitions: no file is rewritten. Where others commit meanwhile, the next call does it.
             with suppress(CommitFailedException):
                 table.delete(And(equals("run", self.run), _below("step", steps[-keep])))
 
