@@ -125,13 +125,19 @@ def _print(plan: TrainPlan, workers: int, console: Console) -> None:
     hours.add_column("hours" if plan.measured else "hours, at most", justify="right")
     hours.add_column("cost", justify="right")
     for row in plan.hours:
-        hours.add_row(row.accelerator, f"{row.hours:,.1f}", "" if row.cost is None else f"{row.cost:,.0f}")
+        cost = "" if row.cost is None else _rounded(row.cost)
+        hours.add_row(row.accelerator, _rounded(row.hours), cost)
     console.print(hours)
     console.print(
         f"the model's FLOPs at {ASSUMED_SHARE:.0%} of peak, an assumption; prices: conf/accelerators.yaml",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _rounded(number: float) -> str:
+    """With one digit behind the point, or as many as tell a small number from nothing."""
+    return f"{number:,.1f}" if number >= 1 else f"{number:.2g}"
 
 
 def _count(number: int | None) -> str:

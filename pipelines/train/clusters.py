@@ -13,6 +13,7 @@ from pipelines.lake import Lake
 from pipelines.lake.beside import DOCUMENT, Teacher
 from pipelines.lake.vectors import as_matrix
 from pipelines.train.guide import vectors
+from pipelines.train.negatives import MERGED
 from pipelines.train.recipe import ContrastiveRecipe
 
 Batches = Iterable[pa.RecordBatch]
@@ -40,7 +41,7 @@ def clustered(
     counts = {row["source"]: row["count"] for row in pairs.groupBy("source").count().collect()}
     sizes = {source: max(1, count // recipe.clusters.pairs) for source, count in counts.items()}
     known = pairs.select("pair_id", "source").join(
-        vectors(spark, lake, teacher, DOCUMENT).select("pair_id", "guide"), "pair_id"
+        vectors(spark, lake, teacher, DOCUMENT).select("pair_id", "guide").hint(MERGED), "pair_id"
     )
     centroids = {
         source: fitted(_sample(known, source, _SAMPLE * size, recipe.seed), size, recipe.seed)

@@ -5,6 +5,7 @@ from pyspark.sql import functions as F  # noqa: N812 - its customary name
 
 from pipelines.lake import Lake
 from pipelines.lake.beside import DOCUMENT, QUERY, Teacher, pairs_lake
+from pipelines.train.negatives import MERGED
 
 
 def vectors(spark: SparkSession, lake: Lake, guide: Teacher, ordinal: int) -> DataFrame:
@@ -19,7 +20,8 @@ def vectors(spark: SparkSession, lake: Lake, guide: Teacher, ordinal: int) -> Da
 def known_to(spark: SparkSession, lake: Lake, guide: Teacher, pairs: DataFrame) -> DataFrame:
     """The pairs of which the guide knows both texts: it may have rejected one."""
     for ordinal in (QUERY, DOCUMENT):
-        pairs = pairs.join(vectors(spark, lake, guide, ordinal).select("pair_id"), "pair_id", "left_semi")
+        known = vectors(spark, lake, guide, ordinal).select("pair_id")
+        pairs = pairs.join(known.hint(MERGED), "pair_id", "left_semi")
     return pairs
 
 
@@ -36,7 +38,7 @@ def with_guide(spark: SparkSession, lake: Lake, guide: Teacher, placed: DataFram
     """
     for ordinal, side in ((QUERY, "guide_query"), (DOCUMENT, "guide_document")):
         own = vectors(spark, lake, guide, ordinal).select("pair_id", F.col("guide").alias(side))
-        placed = placed.join(own, "pair_id")
+        placed = placed.join(own.hint(MERGED), "pair_id")
     both = F.concat("guide_query", "guide_document")
     if "negatives" not in placed.columns:
         return placed.withColumn("guide", both).drop("guide_query", "guide_document")
@@ -44,9 +46,10 @@ def with_guide(spark: SparkSession, lake: Lake, guide: Teacher, placed: DataFram
     hashes = wanted.select(F.col("negative.document_hash").alias("text_hash")).distinct()
     found = (
         vectors(spark, lake, guide, DOCUMENT)
-        .join(hashes, "text_hash", "left_semi")
+        .join(hashes.hint(MERGED), "text_hash", "left_semi")
         .groupBy("text_hash")
         .agg(F.first("guide").alias("guide"))
+        .hint(MERGED)
     )
     listed = (
         wanted.join(found, F.col("negative.document_hash") == F.col("text_hash"))
@@ -59,7 +62,7 @@ def with_guide(spark: SparkSession, lake: Lake, guide: Teacher, placed: DataFram
             F.flatten("found.guide").alias("guide_negatives"),
         )
     )
-    joined = placed.drop("negatives").join(listed, ["step", "slot"], "left")
+    joined = placed.drop("negatives").join(listed.hint(MERGED), ["step", "slot"], "left")
     # Concatenating with null is null.
     several = F.concat(both, F.coalesce("guide_negatives", F.array().cast("array<float>")))
     return joined.withColumn("guide", several).drop("guide_query", "guide_document", "guide_negatives")

@@ -12,6 +12,9 @@ from pipelines.train.order import Order
 from pipelines.train.recipe import ContrastiveRecipe
 
 CODE_DIGITS = 15  # 60 bits of a hash, as `negatives` has them
+# A hint for a join that brings texts or vectors. Spark guesses sizes by types: it took 168,000 vectors of
+# 384 numbers for 8 MB and would have sent them to every task, which the driver's memory ended (2026-11-28).
+MERGED = "merge"
 
 
 def answers(spark: SparkSession, lake: Lake, table: str, recipe: ContrastiveRecipe) -> DataFrame:
@@ -73,7 +76,9 @@ def with_negatives(
         documents = everything.groupBy("source", code.alias("code")).agg(
             F.first("document").alias("document"), F.first("document_hash").alias("document_hash")
         )
-        parts.append(wanted.join(documents, ["source", "code"]).drop("code"))
+        parts.append(
+            wanted.join(documents.hint(MERGED), ["source", "code"]).drop("code")
+        )  # texts: not broadcast
     if by_kind["random"]:
         parts.append(_random(placed.where(F.col("source").isin(by_kind["random"])), recipe, order, keys))
     found = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
@@ -82,7 +87,7 @@ def with_negatives(
     listed = found.groupBy("step", "slot").agg(
         F.sort_array(F.collect_list(F.struct("at", "document", "document_hash"))).alias("negatives")
     )
-    return placed.join(listed, ["step", "slot"], "left")
+    return placed.join(listed.hint(MERGED), ["step", "slot"], "left")
 
 
 def _drawn(recipe: ContrastiveRecipe, codes: Column) -> Column:
@@ -108,4 +113,6 @@ def _random(placed: DataFrame, recipe: ContrastiveRecipe, order: Order, keys: tu
     shift = 1 + F.floor(F.col("share") * (F.col("size") - 1))
     wanted = wanted.withColumn("other", F.pmod(F.col("number") + shift, F.col("size")))
     documents = placed.select("unit", "epoch", F.col("number").alias("other"), "document", "document_hash")
-    return wanted.join(documents, ["unit", "epoch", "other"]).drop("unit", "number", "share", "size", "other")
+    return wanted.join(documents.hint(MERGED), ["unit", "epoch", "other"]).drop(
+        "unit", "number", "share", "size", "other"
+    )

@@ -238,7 +238,7 @@ def _fit(lake: Lake, job: WorkerJob, workers: int, cpus: float, failures: int, t
     resources = {"CPU": share} | ({"GPU": 1} if job.device == "cuda" else {})
     trainer = TorchTrainer(
         ray_worker,
-        train_loop_config={"job": job, "board": board},
+        train_loop_config={"job": job, "board": board, "folder": str(Path.cwd())},
         torch_config=TorchConfig(backend="nccl" if job.device == "cuda" else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=job.device == "cuda", resources_per_worker=resources

@@ -1,10 +1,12 @@
 """What each worker of a run does: its share of every batch, and with the others one step."""
 # ruff: noqa: N806  (tensor names carry their shape: loss_K)
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -276,6 +278,9 @@ def ray_worker(given: dict[str, Any]) -> None:
     import ray.train.torch
 
     job, board = given["job"], given["board"]
+    # Ray Train gives workers a folder of their own; a lake or model may be named by a relative path.
+    if Path(given["folder"]).is_dir():
+        os.chdir(given["folder"])
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
     if job.threads is not None:

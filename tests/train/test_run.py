@@ -1,6 +1,7 @@
 """Whole runs on real Ray Train workers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,6 +21,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from pipelines.cluster.config import RayConfig
 from pipelines.cluster.session import RaySession
+from pipelines.config import conf_dir
 from pipelines.encoder.conf import load_model_conf
 from pipelines.encoder.fingerprint import describe_model
 from pipelines.encoder.loading import load_head
@@ -219,13 +221,18 @@ def test_a_head_is_part_of_the_key_and_trained_on(place: Place) -> None:
         load_head(conf, matrix.parent.parent, 32)
 
 
-def test_minilm_is_trained_and_saved_as_it_came(tmp_path: Path, ray_session: RaySession) -> None:
+def test_minilm_is_trained_and_saved_as_it_came(
+    tmp_path: Path, ray_session: RaySession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By relative paths, which mean the folder that the command is run in."""
     del ray_session
-    place = Place(tmp_path, steps=2, batch=4, texts=3)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(conf_dir() / "models/minilm.yaml", "own.yaml")
+    place = Place(Path(), steps=2, batch=4, texts=3)
     recipe = contrastive(
         architecture=None,
         tokenizer=None,
-        start="minilm",
+        start="own.yaml",
         batch=4,
         negatives=1,
         objective={"dimensions": [384, 64]},
