@@ -71,7 +71,10 @@ def _pairs(lake: Lake, recipe: ContrastiveRecipe) -> dict[str, int]:
 
 
 def _kept(lake: Lake, recipe: ContrastiveRecipe) -> dict[str, int]:
-    """Pairs that the filter has kept; none where it is not told which of several teachers is meant."""
+    """Pairs that the filter has kept, those that are gone since included.
+
+    None where it is not told which of several teachers is meant.
+    """
     if not lake.exists(JUDGEMENTS.name):
         return {}
     table, counts, asked = lake.table(JUDGEMENTS.name), Counter[str](), set()

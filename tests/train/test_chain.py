@@ -333,6 +333,22 @@ def test_status_counts_pairs_by_what_became_of_them(chain: Chain) -> None:
     assert counts["pairs"].keys() == {"a", "b"}
 
 
+def test_the_plan_counts_what_a_run_would_draw_from(chain: Chain) -> None:
+    made = recipe(name="planned", teacher=f"{chain.teacher.document}/top2", epochs=1)
+    overhead = starting_point(made).tokenizer.overhead
+    found = stock(chain.lake, made, overhead)
+    steps = [pairs(rows) for rows in batches_of(chain, made)]
+    plan = plan_training(made, model_sizes(made), Micro(1024), 1, (), found.pairs, found.mean_tokens)
+    assert plan.steps == len(steps)
+    assert plan.pairs == sum(len(batch.queries) for batch in steps)
+    read = sum(batch.tokens for batch in steps)
+    assert plan.measured
+    assert plan.tokens == pytest.approx(read, rel=0.15), "a pair may have fewer negatives than it asks for"
+    everything = stock(chain.lake, made.model_copy(update={"filtered": False}), overhead)
+    assert sum(everything.pairs.values()) == len(chain.kept_pairs()) > sum(found.pairs.values())
+    assert stock(chain.lake, made.model_copy(update={"teacher": "nobody"}), overhead).pairs == {}
+
+
 def test_another_question_is_answered_anew_and_a_recipe_says_which_it_means(chain: Chain) -> None:
     before = batches_of(chain, recipe())
     deeper = chain.mine.model_copy(update={"top": 1})
@@ -365,19 +381,3 @@ def test_batches_of_other_tables_have_another_name(chain: Chain) -> None:
     assert data_name(chain.lake, "run", "f", ("pairs",)) == names[0]
     make_pairs(chain.lake, chain.pairs.model_copy(update={"least_chars": 12}), SparkConfig(), Told())
     assert data_name(chain.lake, "run", "f", ("pairs",)) != names[0]
-
-
-def test_the_plan_counts_what_a_run_would_draw_from(chain: Chain) -> None:
-    made = recipe(name="planned", teacher=f"{chain.teacher.document}/top2", epochs=1)
-    overhead = starting_point(made).tokenizer.overhead
-    found = stock(chain.lake, made, overhead)
-    steps = [pairs(rows) for rows in batches_of(chain, made)]
-    plan = plan_training(made, model_sizes(made), Micro(1024), 1, (), found.pairs, found.mean_tokens)
-    assert plan.steps == len(steps)
-    assert plan.pairs == sum(len(batch.queries) for batch in steps)
-    read = sum(batch.tokens for batch in steps)
-    assert plan.measured
-    assert plan.tokens == pytest.approx(read, rel=0.15), "a pair may have fewer negatives than it asks for"
-    everything = stock(chain.lake, made.model_copy(update={"filtered": False}), overhead)
-    assert sum(everything.pairs.values()) == len(chain.kept_pairs()) > sum(found.pairs.values())
-    assert stock(chain.lake, made.model_copy(update={"teacher": "nobody"}), overhead).pairs == {}
