@@ -208,7 +208,8 @@ def _run(
                 "Lower train.workers, or set train.device to cpu",
             )
         job = WorkerJob(
-            lake=lake.config,
+            # What reads the batches is in a folder of its own too.
+            lake=lake.config.model_copy(update={"dir": lake.config.root}),
             recipe=recipe,
             prepared=prepared,
             micro=config.micro(device),

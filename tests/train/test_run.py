@@ -87,7 +87,7 @@ class Place:
         """One worker in this process, without Ray Train, and without a model at the end."""
         reports: list[StepReport] = []
         job = WorkerJob(
-            lake=self.lake.config,
+            lake=self.lake.config.model_copy(update={"dir": self.lake.config.root}),
             recipe=recipe,
             prepared=self.prepared,
             **{**HERE, **config},
