@@ -118,7 +118,7 @@ def plan_training(
     workers: int,
     kinds: Sequence[Accelerator],
     available: Mapping[str, int] | None = None,
-    mean_tokens: Mapping[str, float] | None = None,
+    mean_tokens: Mapping[str, tuple[float, float]] | None = None,
 ) -> TrainPlan:
     """Adds it all up.
 
@@ -129,7 +129,8 @@ def plan_training(
         workers: That share each batch.
         kinds: Accelerators to reckon with.
         available: Pairs that the lake has, by source, for sources whose number the recipe leaves open.
-        mean_tokens: Of a text, by source, prefixes and specials included; the bound of the recipe where None.
+        mean_tokens: Of a query and of a document, by source, prefixes and specials included; the bound of the
+            recipe where None.
     """
     if isinstance(recipe, MlmRecipe):
         sources = tuple(
@@ -173,7 +174,7 @@ def _contrastive(
     recipe: ContrastiveRecipe,
     sources: Sequence[SourcePlan],
     workers: int,
-    mean_tokens: Mapping[str, float] | None,
+    mean_tokens: Mapping[str, tuple[float, float]] | None,
 ) -> _Work:
     # Without a graph, with one, and backwards twice that: less by up to a quarter where graphs are kept.
     row_tokens, passes = recipe.max_tokens, 4
@@ -184,9 +185,10 @@ def _contrastive(
     measured = mean_tokens is not None and all(source.name in mean_tokens for source in sources)
     tokens = 0
     for source in sources:
-        mean = mean_tokens[source.name] if measured and mean_tokens else recipe.max_tokens
-        each = 2 + (recipe.negatives if source.negatives != "none" else 0)
-        tokens += round((source.pairs or 0) * each * mean)
+        bound = (recipe.max_tokens, recipe.max_tokens)
+        query, document = mean_tokens[source.name] if measured and mean_tokens else bound
+        documents = 1 + (recipe.negatives if source.negatives != "none" else 0)
+        tokens += round((source.pairs or 0) * (query + documents * document))
     steps = pairs // recipe.batch * recipe.epochs
     return _Work(pairs, steps, tokens * recipe.epochs, measured, row_tokens, texts, passes)
 

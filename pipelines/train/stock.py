@@ -5,15 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.lake import Lake
-from pipelines.lake.beside import pairs_lake
+from pipelines.lake.beside import DOCUMENT, QUERY, pairs_lake
 from pipelines.lake.filters import equals
 from pipelines.lake.scan import read_file, scan_files
 from pipelines.lake.training_tables import JUDGEMENTS, PAIRS
 from pipelines.train.negatives import is_meant
 from pipelines.train.recipe import ContrastiveRecipe
+
+_NONE = pa.table({"ordinal": pa.array([], pa.int32()), "n_tokens": pa.array([], pa.int32())})
 
 
 @dataclass(frozen=True)
@@ -22,11 +25,11 @@ class Stock:
 
     Attributes:
         pairs: That a run would draw from.
-        mean_tokens: Of a text, prefix and specials included, cut as the recipe cuts.
+        mean_tokens: Of a query and of a document, prefix and specials included, cut as the recipe cuts.
     """
 
     pairs: dict[str, int]
-    mean_tokens: dict[str, float]
+    mean_tokens: dict[str, tuple[float, float]]
 
 
 def stock(lake: Lake, recipe: ContrastiveRecipe, overhead: Callable[[str], int]) -> Stock:
@@ -42,23 +45,34 @@ def stock(lake: Lake, recipe: ContrastiveRecipe, overhead: Callable[[str], int])
     if not lake.exists(PAIRS.name):
         return Stock({}, {})
     counts = _kept(lake, recipe) if recipe.filtered else _pairs(lake, recipe)
-    lengths: dict[str, float] = {}
+    lengths: dict[str, tuple[float, float]] = {}
     texts = pairs_lake(lake)
     if texts.exists("chunks"):
         table = texts.table("chunks")
         files = scan_files(table)
         for source in recipe.sources:
-            prefixes = (source.query_prefix, source.document_prefix)
-            added = sum(overhead(prefix) for prefix in prefixes) / len(prefixes)
-            total = rows = 0.0
-            for file in files:
-                if file.partition[0].rpartition("/")[0] == source.name:  # a window's name
-                    tokens_N = read_file(table, file, ("n_tokens",)).column("n_tokens").to_numpy()  # noqa: N806 - its shape
-                    total += float(np.minimum(tokens_N + added, recipe.max_tokens).sum())
-                    rows += len(tokens_N)
-            if rows:
-                lengths[source.name] = total / rows
+            own = [file for file in files if file.partition[0].rpartition("/")[0] == source.name]
+            rows = pa.concat_tables(
+                [read_file(table, file, ("ordinal", "n_tokens")) for file in own] or [_NONE]
+            )
+            means = [
+                _mean(
+                    rows.filter(pc.equal(rows.column("ordinal"), ordinal)),
+                    overhead(prefix),
+                    recipe.max_tokens,
+                )
+                for ordinal, prefix in ((QUERY, source.query_prefix), (DOCUMENT, source.document_prefix))
+            ]
+            if all(means):
+                lengths[source.name] = (means[0], means[1])
     return Stock(counts, lengths)
+
+
+def _mean(rows: pa.Table, added: int, most: int) -> float:
+    """Tokens of a text; 0 where there are none."""
+    if not len(rows):
+        return 0.0
+    return float(np.minimum(rows.column("n_tokens").to_numpy() + added, most).mean())
 
 
 def _pairs(lake: Lake, recipe: ContrastiveRecipe) -> dict[str, int]:

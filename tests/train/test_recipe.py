@@ -74,8 +74,8 @@ def test_a_sources_measured_lengths_take_the_place_of_the_bound() -> None:
     bound = plan_training(*args, available={"t": 39})
     assert (bound.pairs, bound.steps, bound.measured) == (160 + 32, 12, False)
     assert bound.tokens == 24 * (160 * 4 + 32 * 2)
-    known = plan_training(*args, available={"t": 39}, mean_tokens={"s": 5.0, "t": 10.0})
-    assert (known.tokens, known.measured) == (5 * 160 * 4 + 10 * 32 * 2, True)
+    known = plan_training(*args, available={"t": 39}, mean_tokens={"s": (3.0, 5.0), "t": (4.0, 10.0)})
+    assert (known.tokens, known.measured) == (160 * (3 + 3 * 5) + 32 * (4 + 10), True)
 
 
 def written(folder: Path, **changed: Any) -> Path:
