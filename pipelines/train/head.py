@@ -60,7 +60,7 @@ def fit_head(
 def principal_axes(x_ND: Tensor) -> Tensor:
     """Eigenvectors of the second moment as rows, the largest first, x_DD: a rotation. Not centred.
 
-    Centring would change similarities (MiniLM on Cranfield: it loses quality at every dimension).
+    Centring would change similarities.
     """
     x_ND = x_ND.double()
     _, vectors_DD = torch.linalg.eigh(x_ND.T @ x_ND / len(x_ND))
