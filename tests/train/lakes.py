@@ -50,7 +50,15 @@ def masked_lm(**changed: Any) -> MlmRecipe:
 
 
 def write_batches(
-    lake: Lake, steps: int, batch: int, texts: int, *, shards: int = 2, segment: int = 5, seed: int = 0
+    lake: Lake,
+    steps: int,
+    batch: int,
+    texts: int,
+    *,
+    shards: int = 2,
+    segment: int = 5,
+    seed: int = 0,
+    guide: int = 0,
 ) -> Prepared:
     """Random rows of `texts` texts each, of one length where it is 1; as the prepare step lays them out."""
     rng = np.random.default_rng(seed)
@@ -77,7 +85,7 @@ def write_batches(
                             "input_ids": ids,
                             "lengths": lengths,
                             "hashes": [] if texts == 1 else rng.integers(0, 2**60, texts).tolist(),
-                            "guide": None,
+                            "guide": rng.normal(size=texts * guide).tolist() if guide else None,
                         }
                     )
             order = rng.permutation(len(rows))
@@ -88,10 +96,10 @@ def write_batches(
 
 
 def _typed(rows: pa.Table) -> pa.Table:
-    if pa.types.is_null(rows.schema.field("guide").type):
-        at = rows.schema.get_field_index("guide")
-        rows = rows.set_column(at, "guide", pa.nulls(len(rows), pa.list_(pa.float32())))
-    return rows
+    at, kind = rows.schema.get_field_index("guide"), pa.list_(pa.float32())
+    column = rows.column("guide")
+    typed = pa.nulls(len(rows), kind) if column.null_count else column.cast(kind)
+    return rows.set_column(at, "guide", typed)
 
 
 def weights(folder: Path) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:

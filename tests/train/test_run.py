@@ -273,6 +273,35 @@ def test_layers_that_are_computed_again_give_the_same(place: Place) -> None:
         assert one.gradient_norm == pytest.approx(other.gradient_norm, rel=1e-4)
 
 
+def test_a_fitted_head_is_the_same_after_a_stop_before_the_first_checkpoint(
+    tmp_path: Path, ray_session: RaySession
+) -> None:
+    del ray_session
+    place = Place(tmp_path, steps=3, batch=4, texts=2, guide=384)
+    recipe = contrastive(
+        architecture=None,
+        tokenizer=None,
+        start="minilm",
+        batch=4,
+        negatives=0,
+        sources=[{"name": "s"}],
+        objective={"dimensions": [384, 32], "guide": {"model": "minilm", "mask": False, "distil": 1.0}},
+        head={"fit_steps": 5, "peak": 1e-9},
+    )
+    place.train_here(recipe)
+    checkpoints = Checkpoints(place.lake, "tiny")
+    wanted = checkpoints.newest()
+    assert wanted is not None
+    head = load(wanted)["weight.head.weight"]
+    # Turned to other axes, which the three steps at next to no rate have not done.
+    assert (head - torch.eye(384)).norm() > 10
+    checkpoints.delete()
+    with pytest.raises(_Stopped):
+        place.train_here(recipe, stop_after=1)
+    place.train_here(recipe)
+    assert weights_of(checkpoints.newest()) == weights_of(wanted)
+
+
 def test_only_the_newest_checkpoints_stay(place: Place) -> None:
     place.train_here(contrastive(), checkpoint_steps=2, keep_checkpoints=3)
     rows = place.lake.table("checkpoints").scan(selected_fields=("step",)).to_arrow()

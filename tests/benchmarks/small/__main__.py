@@ -15,8 +15,8 @@ from tests.benchmarks.small.place import Place, model_name
 
 DIMS = (384, 256, 128, 64, 32)
 RECIPES = Path(__file__).parents[3] / "conf/recipes/small"
-# A checkpoint about every five minutes: a run of 200 steps has none before its end by the default. The graphs of
-# a whole step are kept, some 7.5 GB.
+# A checkpoint about every five minutes: a run of 200 steps has none before its end by the default. The graphs
+# of a whole step are kept, some 7.5 GB.
 SETTINGS = ("--set=train.checkpoint_steps=25", "--set=train.keep_tokens=32768")
 # Each ablation is the recipe before it with one thing changed.
 FINETUNED = ("minilm-matryoshka", "without-matryoshka", "without-filter", "without-negatives", "without-head")
