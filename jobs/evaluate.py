@@ -12,7 +12,7 @@ from rich.console import Console
 from jobs.console import ConsoleProgress
 from jobs.search import read_queries
 from jobs.settings import Settings
-from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.conf import ModelConf, load_model_conf
 from pipelines.errors import ConfigError, EnvironmentFault, StorageError
 from pipelines.evaluate.beir import read_dataset
 from pipelines.evaluate.dims import dimensions
@@ -68,14 +68,20 @@ class Outputs:
                 raise StorageError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def run_retrieval(settings: Settings, corpus: Path, queries: Path, qrels: Path, outputs: Outputs) -> None:
-    """Evaluates retrieval on a data set in BEIR's layout, and prints the table."""
+def _begun(settings: Settings, outputs: Outputs) -> tuple[ConsoleProgress, ModelConf, tuple[int, ...]]:
+    """Checks what an evaluation of retrieval is asked for, in less than a second."""
     outputs.check()
     progress = ConsoleProgress(Console(stderr=True))
-    config = settings.evaluate
     model = load_model_conf(settings.model)
-    dims = dimensions(model, config.dims, progress)
-    check_kinds(config.types, dims)
+    dims = dimensions(model, settings.evaluate.dims, progress)
+    check_kinds(settings.evaluate.types, dims)
+    return progress, model, dims
+
+
+def run_retrieval(settings: Settings, corpus: Path, queries: Path, qrels: Path, outputs: Outputs) -> None:
+    """Evaluates retrieval on a data set in BEIR's layout, and prints the table."""
+    config = settings.evaluate
+    progress, model, dims = _begun(settings, outputs)
     dataset = read_dataset(corpus, queries, qrels)
     # torch: seconds, and none of the checks above needs it
     from pipelines.evaluate.retrieval import encode_dataset, evaluate
@@ -94,12 +100,8 @@ def run_retrieval(settings: Settings, corpus: Path, queries: Path, qrels: Path, 
 
 def run_pairs(settings: Settings, sources: Sequence[str] | None, outputs: Outputs) -> None:
     """Evaluates retrieval on the lake's held-out pairs, source by source, and prints the tables."""
-    outputs.check()
-    progress = ConsoleProgress(Console(stderr=True))
     config = settings.evaluate
-    model = load_model_conf(settings.model)
-    dims = dimensions(model, config.dims, progress)
-    check_kinds(config.types, dims)
+    progress, model, dims = _begun(settings, outputs)
     lake = Lake.open(settings.lake)
     with explained(lake.config):
         datasets = held_out_pairs(lake, sources)

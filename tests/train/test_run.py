@@ -1,12 +1,9 @@
 """Whole runs on real Ray Train workers."""
 
-import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import psutil
@@ -14,103 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from safetensors.torch import load, load_file, save_file
-from sentence_transformers import SentenceTransformer
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import AutoModel, AutoTokenizer
+from safetensors.torch import load
 
-from pipelines.cluster.config import RayConfig
 from pipelines.cluster.session import RaySession
-from pipelines.config import conf_dir
 from pipelines.encoder.conf import load_model_conf
-from pipelines.encoder.fingerprint import describe_model
-from pipelines.encoder.loading import load_head
 from pipelines.encoder.model import Encoder
 from pipelines.errors import ModelError, TrainingError
-from pipelines.lake import Lake, LakeConfig
 from pipelines.lake.training_counts import run_steps
 from pipelines.train.checkpoints import Checkpoints
-from pipelines.train.config import Micro, TrainConfig
-from pipelines.train.recipe import Recipe
-from pipelines.train.run import TrainReport, check_recipe, train
-from pipelines.train.start import load_embedder, starting_point
+from pipelines.train.run import check_recipe
 from pipelines.train.state import position_of
-from pipelines.train.worker import StepReport, WorkerJob, run_worker
-from pipelines.train.workers import Workers
-from tests.told import Told
 from tests.train.drive import STEPS
-from tests.train.lakes import contrastive, masked_lm, weights, write_batches
-
-ROLES = ("query", "document")
-HERE: dict[str, Any] = {
-    "micro": Micro(200, 200),
-    "device": "cpu",
-    "bfloat16": False,
-    "threads": None,
-    "gradient_checkpointing": False,
-    "checkpoint_steps": 5,
-    "keep_checkpoints": 2,
-}
-SENTENCES = [
-    "A small planet.",
-    "Sort a table by several columns, descending",
-    "heat transfer through a boundary layer at high speed, measured in a wind tunnel",
-    "Zürich",
-    "an empty list has no first element",
-]
-
-
-class _Stopped(Exception):  # noqa: N818 - it stands for a kill
-    """In place of a kill, in the middle of a run."""
-
-
-class Place:
-    """A lake with batches, and where runs of it write."""
-
-    def __init__(self, folder: Path, steps: int, batch: int, texts: int, **layout: Any) -> None:
-        self.folder = folder
-        self.lake = Lake.open(LakeConfig(dir=folder / "lake"))
-        self.prepared = write_batches(self.lake, steps, batch, texts, **layout)
-
-    def train(self, recipe: Recipe, workers: int = 1, **config: Any) -> TrainReport:
-        settings = TrainConfig(
-            workers=workers,
-            precision="float32",
-            threads=1,
-            out=self.folder / "models",
-            logs=self.folder / "logs",
-            **{"checkpoint_steps": 5, **config},
-        )
-        return train(self.lake, recipe, self.prepared, settings, RayConfig(), Told())
-
-    def train_here(self, recipe: Recipe, stop_after: int | None = None, **config: Any) -> list[StepReport]:
-        """One worker in this process, without Ray Train, and without a model at the end."""
-        reports: list[StepReport] = []
-        job = WorkerJob(
-            lake=self.lake.config.model_copy(update={"dir": self.lake.config.root}),
-            recipe=recipe,
-            prepared=self.prepared,
-            **{**HERE, **config},
-        )
-
-        def told(report: StepReport) -> None:
-            reports.append(report)
-            if len(reports) == stop_after:
-                raise _Stopped
-
-        run_worker(job, Workers(), torch.device("cpu"), told)
-        return reports
-
-    def losses(self, name: str, tag: str = "train/loss") -> list[float]:
-        events = EventAccumulator(str(self.folder / "logs" / name))
-        events.Reload()
-        return [event.value for event in events.Scalars(tag)]
-
-
-@pytest.fixture
-def place(tmp_path: Path, ray_session: RaySession) -> Place:
-    del ray_session
-    return Place(tmp_path, steps=8, batch=16, texts=4)
+from tests.train.lakes import contrastive, masked_lm, weights
+from tests.train.place import SENTENCES, Place, Stopped
 
 
 @pytest.mark.slow
@@ -166,90 +79,6 @@ def weights_of(checkpoint: bytes | None) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in load(checkpoint).items()}
 
 
-@pytest.mark.parametrize("head", [None, {"peak": 0.01}])
-def test_the_saved_model_gives_the_same_vectors_everywhere(
-    place: Place, head: dict[str, float] | None
-) -> None:
-    """In sentence-transformers, in transformers by hand, and in the encoder that `embed` runs."""
-    prefixes = {"document": "search_document", "query": "search_query"}
-    report = place.train(contrastive(prefixes=prefixes, head=head))
-    folder = Path(report.model).parent
-    conf = load_model_conf(report.model)
-    assert (conf.dimensions, conf.layer_norm, conf.prefixes) == ((32, 16, 8), True, prefixes)
-    ours = Encoder.load(conf, device="cpu", precision="float32")
-    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-    for role in ROLES:
-        wanted = ours.encode_texts(SENTENCES, role)
-        from_them = theirs.encode(SENTENCES, prompt_name=role)
-        assert np.einsum("nd,nd->n", wanted, from_them).min() >= 0.99999
-        texts = [f"{prefixes[role]}: {text}" for text in SENTENCES]
-        batch = tokenizer(texts, padding=True, return_tensors="pt")
-        with torch.no_grad():
-            hidden = model(**batch).last_hidden_state
-        mask = batch["attention_mask"][..., None]
-        pooled = (hidden * mask).sum(1) / mask.sum(1)
-        if head:
-            pooled = pooled @ load_file(folder / "2_Dense/model.safetensors")["linear.weight"].T
-        by_hand = torch.nn.functional.normalize(torch.nn.functional.layer_norm(pooled, (32,)), dim=1)
-        assert np.einsum("nd,nd->n", wanted, by_hand.numpy()).min() >= 0.99999
-    paths = [module["path"] for module in json.loads((folder / "modules.json").read_text())]
-    assert paths[1:] == ["1_Pooling", *(["2_Dense"] if head else []), *paths[-2:]]
-    assert paths[-2].endswith("_LayerNorm")
-
-
-def test_a_head_is_part_of_the_key_and_trained_on(place: Place) -> None:
-    first = place.train(contrastive(head={"peak": 0.01}))
-    conf = load_model_conf(first.model)
-    assert conf.head is not None
-    assert conf.head.sha256 is not None
-    without = conf.model_copy(update={"head": None})
-    assert describe_model(conf).key != describe_model(without).key
-    wrong = conf.model_copy(update={"head": conf.head.model_copy(update={"sha256": "0" * 64})})
-    with pytest.raises(ModelError, match=r"should have 0000.*"):
-        describe_model(wrong)
-    matrix = Path(first.model).parent / "2_Dense/model.safetensors"
-    learnt = load_file(matrix)["linear.weight"]
-    assert not torch.equal(learnt, torch.eye(32))
-    start = starting_point(contrastive(name="second", start=first.model, architecture=None, tokenizer=None))
-    second = load_embedder(contrastive(name="second"), start, torch.device("cpu"))
-    assert second.head is not None
-    assert torch.equal(second.head.weight, learnt)
-    save_file({"linear.weight": torch.eye(16)}, matrix)
-    with pytest.raises(ModelError, match="should hold"):
-        load_head(conf, matrix.parent.parent, 32)
-
-
-def test_minilm_is_trained_and_saved_as_it_came(
-    tmp_path: Path, ray_session: RaySession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By relative paths, which mean the folder that the command is run in."""
-    del ray_session
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(conf_dir() / "models/minilm.yaml", "own.yaml")
-    place = Place(Path(), steps=2, batch=4, texts=3)
-    recipe = contrastive(
-        architecture=None,
-        tokenizer=None,
-        start="own.yaml",
-        batch=4,
-        negatives=1,
-        objective={"dimensions": [384, 64]},
-        optimiser={"peak": 1e-5, "warmup_steps": 1},
-    )
-    place.train_here(recipe)
-    report = place.train(recipe)
-    conf = load_model_conf(report.model)
-    assert (conf.dimensions, conf.layer_norm, conf.dimension) == ((384, 64), False, 384)
-    vectors = Encoder.load(conf, device="cpu", precision="float32").encode_texts(SENTENCES)
-    untrained = Encoder.load(load_model_conf("minilm"), device="cpu", precision="float32")
-    similarity = np.einsum("nd,nd->n", vectors, untrained.encode_texts(SENTENCES))
-    assert 0.9 < similarity.min() < 0.999999
-    theirs = SentenceTransformer(str(Path(report.model).parent), device="cpu", local_files_only=True)
-    assert np.einsum("nd,nd->n", vectors, theirs.encode(SENTENCES)).min() >= 0.99999
-
-
 def test_a_run_goes_on_from_any_checkpoint_to_the_same_weights(place: Place) -> None:
     """Dropout, order and moments included: what was done before the stop is as if it had not stopped."""
     recipe = contrastive(dropout=0.1)
@@ -257,7 +86,7 @@ def test_a_run_goes_on_from_any_checkpoint_to_the_same_weights(place: Place) -> 
     checkpoints = Checkpoints(place.lake, "tiny")
     wanted = checkpoints.newest()
     checkpoints.delete()
-    with pytest.raises(_Stopped):
+    with pytest.raises(Stopped):
         place.train_here(recipe, checkpoint_steps=3, stop_after=5)
     resumed = place.train_here(recipe, checkpoint_steps=8)
     assert [report.step for report in resumed] == [3, 4, 5, 6, 7]
@@ -296,7 +125,7 @@ def test_a_fitted_head_is_the_same_after_a_stop_before_the_first_checkpoint(
     # Turned to other axes, which the three steps at next to no rate have not done.
     assert (head - torch.eye(384)).norm() > 10
     checkpoints.delete()
-    with pytest.raises(_Stopped):
+    with pytest.raises(Stopped):
         place.train_here(recipe, stop_after=1)
     place.train_here(recipe)
     assert weights_of(checkpoints.newest()) == weights_of(wanted)

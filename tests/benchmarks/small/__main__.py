@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.__main__ import machine
+from tests.benchmarks.small.nomic import trained_in_stages
 from tests.benchmarks.small.place import Place, model_name
 
 DIMS = (384, 256, 128, 64, 32)
@@ -20,12 +21,14 @@ RECIPES = Path(__file__).parents[3] / "conf/recipes/small"
 SETTINGS = ("--set=train.checkpoint_steps=25", "--set=train.keep_tokens=32768")
 # Each ablation is the recipe before it with one thing changed.
 FINETUNED = ("minilm-matryoshka", "without-matryoshka", "without-filter", "without-negatives", "without-head")
+NOMIC = "nomic"  # three stages from random weights
+ALL = (*FINETUNED, NOMIC)
 
 
 def main() -> None:
     """Runs what the command line names, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.small", description=__doc__)
-    parser.add_argument("recipes", nargs="*", default=FINETUNED, metavar=f"{{{','.join(FINETUNED)}}}")
+    parser.add_argument("recipes", nargs="*", default=ALL, metavar=f"{{{','.join(ALL)}}}")
     parser.add_argument("--dir", type=Path, help="folder of the lake and the models")
     given = parser.parse_args()
     place = Place(given.dir)
@@ -33,12 +36,16 @@ def main() -> None:
     place.embedlake("pairs", "--sources", str(RECIPES / "pairs.yaml"))
     place.embedlake("filter")
     place.embedlake("mine")
-    models = ["minilm"]
-    for name in given.recipes:
-        place.embedlake(*SETTINGS, "train", "finetune", "--recipe", str(RECIPES / f"{name}.yaml"))
-        models.append(str(place.folder / "models" / name / "model.yaml"))
     console = Console(width=120)
     console.print(machine(), highlight=False)
+    if NOMIC in given.recipes:
+        console.print(trained_in_stages(place, SETTINGS))
+    if not (finetuned := [name for name in given.recipes if name != NOMIC]):
+        return
+    models = ["minilm"]
+    for name in finetuned:
+        place.embedlake(*SETTINGS, "train", "finetune", "--recipe", str(RECIPES / f"{name}.yaml"))
+        models.append(str(place.folder / "models" / name / "model.yaml"))
     for table in judged(place, models):
         console.print(table)
 
