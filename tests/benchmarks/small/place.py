@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines.lake import Lake, LakeConfig
 from tests.benchmarks.debian import cache_folder
@@ -33,7 +34,7 @@ class Place:
         self.sets: dict[str, dict[str, Path]] = {}
 
     def prepare(self) -> None:
-        """Fetches the texts and the evaluation sets, and writes the table of weak texts.
+        """Fetches the texts and the evaluation sets, and writes what the table of weak texts lacks.
 
         Raises:
             RuntimeError: apt is not there, or has not one of the packages.
@@ -48,10 +49,11 @@ class Place:
         (self.folder / "evaluation-queries.txt").write_text("\n".join(queries) + "\n", encoding="utf-8")
         lake = Lake.open(LakeConfig(dir=self.folder / "lake"))
         lake.ensure_namespace()
-        if not lake.exists(TABLE):
-            rows = pa.Table.from_pylist([asdict(pair) for pair in weak_pairs()])
-            table = lake.catalog.create_table(lake.identifier(TABLE), rows.schema)
-            table.append(rows)
+        rows = pa.Table.from_pylist([asdict(pair) for pair in weak_pairs()])
+        table = lake.catalog.create_table_if_not_exists(lake.identifier(TABLE), rows.schema)
+        written = table.scan(selected_fields=("source",)).to_arrow().column("source").unique()
+        if (new := rows.filter(pc.invert(pc.is_in(rows.column("source"), value_set=written)))).num_rows:
+            table.append(new)
 
     def embedlake(self, *arguments: str) -> str:
         """Runs the command in the folder; its progress goes to the terminal, its output is returned.

@@ -17,7 +17,9 @@ from tests.benchmarks.debian import apt_conf, cache_folder, debian_descriptions,
 from tests.benchmarks.small.debtags import tells_subject
 
 _MOST_CHARS = 1500  # of a document: a recipe cuts far shorter
-_LEAST_CHARS = {"docstring": 60, "debian": 40, "foldoc": 40, "gcide": 40, "wordnet": 1}
+_LEAST_CHARS = {"docstring": 60, "debian": 40, "foldoc": 40, "gcide": 40, "wordnet": 1, "families": 1}
+_FAMILY = 6  # synsets: some 100 tokens
+_HYPONYM = ("~", "~i")  # wndb(5WN): a kind, an instance
 _BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"  # digits of dictd's index
 
 
@@ -52,6 +54,7 @@ def weak_pairs() -> list[Pair]:
         "foldoc": lambda: _dictionary("foldoc"),
         "gcide": lambda: _dictionary("gcide"),
         "wordnet": _wordnet,
+        "families": _families,
     }
     return [pair for name, make in makers.items() for pair in _cached(name, make)]
 
@@ -116,16 +119,59 @@ def _dictionary(name: str) -> Iterator[Pair]:
         yield Pair(name, word.strip(), _line(re.sub(r"[{}\[\]]", "", entry)), word)
 
 
+@dataclass(frozen=True)
+class Synset:
+    """An entry of WordNet.
+
+    Attributes:
+        words: That have its meaning.
+        gloss: Definition and examples.
+        members: Ids of its hyponyms and instances.
+    """
+
+    words: list[str]
+    gloss: str
+    members: list[str]
+
+    @property
+    def definition(self) -> str:
+        """Without the examples, which are in quotation marks."""
+        return self.gloss.partition('; "')[0]
+
+
 def _wordnet() -> Iterator[Pair]:
     """The words of a synset and its gloss."""
+    for name, synset in _synsets().items():
+        yield Pair("wordnet", ", ".join(synset.words), synset.gloss, name)
+
+
+def _families() -> Iterator[Pair]:
+    """The definition of a synset and a text on what is of its kind: passages on every subject there is."""
+    synsets = _synsets()
+    for name, synset in synsets.items():
+        for at in range(0, len(synset.members), _FAMILY):
+            asked, *others = synset.members[at : at + _FAMILY]
+            if len(others) < _FAMILY // 2:
+                break
+            kinds = (f"{synsets[other].words[0]}: {synsets[other].definition}" for other in others)
+            text = f"{synset.words[0]}: {synset.definition}. {'; '.join(kinds)}"
+            yield Pair("families", synsets[asked].definition, _line(text), name)
+
+
+def _synsets() -> dict[str, Synset]:
+    found = {}
     for file in sorted(_unpacked("wordnet-base").glob("usr/share/wordnet/data.*")):
         for line in file.read_text(encoding="latin-1").splitlines():
             if line.startswith("  "):  # the licence
                 continue
             head, _, gloss = line.partition("|")
             fields = head.split()
-            words = [fields[4 + 2 * at].partition("(")[0] for at in range(int(fields[3], 16))]
-            yield Pair("wordnet", ", ".join(words).replace("_", " "), _line(gloss), f"{fields[2]}{fields[0]}")
+            rest = 4 + 2 * int(fields[3], 16)
+            words = [fields[at].partition("(")[0].replace("_", " ") for at in range(4, rest, 2)]
+            pointers = range(rest + 1, rest + 1 + 4 * int(fields[rest]), 4)
+            members = [fields[at + 2] + fields[at + 1] for at in pointers if fields[at] in _HYPONYM]
+            found[fields[2] + fields[0]] = Synset(words, _line(gloss), members)
+    return found
 
 
 def _unpacked(package: str) -> Path:
