@@ -20,7 +20,7 @@ RECIPES = Path(__file__).parents[3] / "conf/recipes/small"
 # of a whole step are kept, some 7.5 GB.
 SETTINGS = ("--set=train.checkpoint_steps=25", "--set=train.keep_tokens=32768")
 # Each ablation is the recipe before it with one thing changed.
-FINETUNED = ("minilm-matryoshka", "without-matryoshka", "without-filter", "without-negatives", "without-head")
+FINETUNED = ("minilm-matryoshka", "without-matryoshka", "without-filter", "with-negatives", "without-head")
 NOMIC = "nomic"  # three stages from random weights
 ALL = (*FINETUNED, NOMIC)
 

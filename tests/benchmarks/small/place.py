@@ -18,6 +18,7 @@ from tests.benchmarks.small.texts import weak_pairs
 
 TABLE = "weak_texts"
 CRANFIELD = "cranfield"
+_SHARED = "EMBEDLAKE_SHARED"
 
 
 class Place:
@@ -40,7 +41,7 @@ class Place:
             RuntimeError: apt is not there, or has not one of the packages.
         """
         self.sets["debtags"] = write_debtags(self.folder / "debtags")
-        shared = Path(os.environ.get("EMBEDLAKE_SHARED", Path(__file__).parents[4] / "shared"))
+        shared = Path(os.environ.get(_SHARED, Path(__file__).parents[4] / "shared"))
         cranfield = shared / "data" / CRANFIELD
         if cranfield.is_dir():
             names = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": "qrels.tsv"}
@@ -64,6 +65,7 @@ class Place:
         command = [sys.executable, "-m", "jobs.cli", "--lake", str(self.folder / "lake"), *arguments]
         root = str(Path(__file__).parents[3])
         environment = {**os.environ, "PYTHONPATH": root}
+        environment.pop(_SHARED, None)  # of the tests; to the command an unknown setting
         done = subprocess.run(
             command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, text=True, check=False
         )
