@@ -60,11 +60,10 @@ def _curated(place: Place) -> None:
 
 def _held_out(place: Place, name: str) -> dict[str, float]:
     """nDCG@10 at the full dimension by source; measured once for a model."""
-    out = place.folder / "judged" / f"{name}-pairs.json"
+    model = str(place.folder / "models" / name / "model.yaml")
+    out = place.report(model, "pairs")
     if not out.exists():
-        out.parent.mkdir(exist_ok=True)
-        model = place.folder / "models" / name / "model.yaml"
-        options = ("--model", str(model), "--types", "float32", "--json", str(out))
+        options = ("--model", model, "--types", "float32", "--json", str(out))
         place.embedlake("evaluate", "pairs", *options)
     found = {source: ndcg(report) for source, report in json.loads(out.read_text()).items()}
     return {source: scores[max(scores)] for source, scores in found.items()}

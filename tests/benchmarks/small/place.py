@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipelines.encoder.conf import load_model_conf
+from pipelines.encoder.fingerprint import describe_model
 from pipelines.lake import Lake, LakeConfig
 from tests.benchmarks.debian import cache_folder
 from tests.benchmarks.small.debtags import write_debtags
@@ -77,15 +79,20 @@ class Place:
         """nDCG@10 at each dimension, float32, by evaluation set; measured once for a model."""
         found = {}
         for name, files in self.sets.items():
-            out = self.folder / "judged" / f"{model_name(model)}-{name}.json"
+            out = self.report(model, name)
             if not out.exists():
-                out.parent.mkdir(exist_ok=True)
                 arguments = [f"--{key}={file}" for key, file in files.items()]
                 listed = ",".join(map(str, dims))
                 options = ("--model", model, "--dims", listed, "--types", "float32", "--json", str(out))
                 self.embedlake("evaluate", "retrieval", *arguments, *options)
             found[name] = ndcg(json.loads(out.read_text()))
         return found
+
+    def report(self, model: str, name: str) -> Path:
+        """The file for an evaluation's figures: another one when a model's weights have changed."""
+        folder = self.folder / "judged"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{describe_model(load_model_conf(model)).key}-{name}.json"
 
 
 def model_name(model: str) -> str:
