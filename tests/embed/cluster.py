@@ -160,7 +160,9 @@ def main() -> None:
         nodes = Nodes(folder)
         try:
             for line in sys.stdin:
-                print("ANSWER " + json.dumps(_run(nodes, json.loads(line))), flush=True)  # noqa: T201
+                # In one write: Ray tells of lost nodes on stdout too, from a thread.
+                sys.stdout.write(f"\nANSWER {json.dumps(_run(nodes, json.loads(line)))}\n")
+                sys.stdout.flush()
         finally:
             nodes.close()
 
