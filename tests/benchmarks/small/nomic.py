@@ -46,16 +46,13 @@ def trained_in_stages(place: Place, settings: tuple[str, ...]) -> Table:
 def _curated(place: Place) -> None:
     """Has the kept pairs' texts cut into chunks: none that is held out, or of an evaluation set."""
     file = place.folder / f"{TEXTS}.jsonl"
-    if not file.exists():
-        table = Lake.open(LakeConfig(dir=place.folder / "lake")).table(PAIRS.name)
-        part = file.with_suffix(".part")
-        with part.open("w", encoding="utf-8") as out:
-            for data in scan_files(table):
-                for row in read_file(table, data, _COLUMNS, equals("outcome", "kept")).to_pylist():
-                    text = f"{row['query']}\n{row['document']}"
-                    out.write(json.dumps({"doc_id": row["pair_id"], "text": text}, ensure_ascii=False) + "\n")
-        part.replace(file)
-    place.embedlake("curate", str(file), "--source", TEXTS)
+    table = Lake.open(LakeConfig(dir=place.folder / "lake")).table(PAIRS.name)
+    with file.open("w", encoding="utf-8") as out:
+        for data in scan_files(table):
+            for row in read_file(table, data, _COLUMNS, equals("outcome", "kept")).to_pylist():
+                text = f"{row['query']}\n{row['document']}"
+                out.write(json.dumps({"doc_id": row["pair_id"], "text": text}, ensure_ascii=False) + "\n")
+    place.embedlake("curate", str(file), "--source", TEXTS, "--full")  # pairs that are gone go here too
 
 
 def _held_out(place: Place, name: str) -> dict[str, float]:
